@@ -1,0 +1,23 @@
+//! Turns a monolithic initrd into a btrfs-in-squashfs live image that boots in about half the RAM.
+//!
+//! The library never prints, never runs anything of an image and never joins a path of an image to a host path.
+//! The modules stand in the order in which the data flows.
+
+pub mod error;
+pub mod spool;
+pub mod tree;
+
+pub mod assemble;
+pub mod btrfs;
+pub mod classify;
+pub mod compare;
+pub mod convert;
+pub mod footprint;
+pub mod frontend;
+pub mod initrd;
+pub mod inspect;
+pub mod kernel;
+pub mod report;
+pub mod split;
+pub mod squashfs;
+pub mod vm;

@@ -1,0 +1,134 @@
+//! Bytes that are too many for memory: an unlinked temporary file, written once and read at any place.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that can be read at any offset, from several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// Fills `buf` from `offset`; fails with `UnexpectedEof` where there are too few bytes.
+    ///
+    /// # Errors
+    /// Whatever the source's own reading fails with.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Number of bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An unlinked temporary file in `TMPDIR` that grows at its end.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    len: u64,
+    buffer: Vec<u8>,
+}
+
+/// Appends smaller than this are gathered before they are written.
+const BUFFER: usize = 256 * 1024;
+
+impl Spool {
+    /// An empty spool.
+    ///
+    /// # Errors
+    /// When no temporary file can be made in `TMPDIR`.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { file: tempfile::tempfile()?, len: 0, buffer: Vec::new() })
+    }
+
+    /// Appends `bytes` and returns the offset at which they lie. They can be read only after [`Spool::finish`].
+    ///
+    /// # Errors
+    /// When the temporary file cannot be written (no space).
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let at = self.len;
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.flush()?;
+        }
+        if bytes.len() >= BUFFER {
+            FileExt::write_all_at(&self.file, bytes, at)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        self.len += bytes.len() as u64;
+        Ok(at)
+    }
+
+    /// Appends `count` zero bytes as a hole that takes no space, and returns the offset at which they lie.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be written.
+    pub fn append_hole(&mut self, count: u64) -> io::Result<u64> {
+        self.flush()?;
+        let at = self.len;
+        self.len += count;
+        self.file.set_len(self.len)?;
+        Ok(at)
+    }
+
+    /// Bytes appended so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.len
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            FileExt::write_all_at(&self.file, &self.buffer, self.len - self.buffer.len() as u64)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the writing: what comes back can be read.
+    ///
+    /// # Errors
+    /// When the last bytes cannot be written.
+    pub fn finish(mut self) -> io::Result<Spooled> {
+        self.flush()?;
+        Ok(Spooled { file: self.file, len: self.len })
+    }
+}
+
+/// A [`Spool`] that was written and is now read.
+#[derive(Debug)]
+pub struct Spooled {
+    file: File,
+    len: u64,
+}
+
+impl ReadAt for Spooled {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(&self.file, buf, offset)
+    }
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..)?.get(..buf.len()))
+            .map(|bytes| buf.copy_from_slice(bytes))
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+    fn len(&self) -> u64 {
+        Vec::len(self) as u64
+    }
+}
+
+impl ReadAt for File {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buf, offset)
+    }
+    fn len(&self) -> u64 {
+        self.metadata().map_or(0, |m| m.len())
+    }
+}

@@ -1,0 +1,302 @@
+//! The file tree that every part of btrsquash speaks of: inodes and where their bytes lie.
+//!
+//! A [`Tree`] is what the kernel would have in its rootfs after unpacking an initrd, or what a file system image
+//! holds. Names and link targets are bytes, never host paths: nothing here touches the host's file tree.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::spool::ReadAt;
+
+/// Names an inode of one [`Tree`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeId(pub u32);
+
+/// A device number, as newc and statx give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Device {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// A run of a file's bytes in the tree's [`Tree::data`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Where the run starts in the file.
+    pub file_offset: u64,
+    /// Where its bytes lie in [`Tree::data`].
+    pub data_offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// A regular file's content: what no extent covers reads as zeros.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Size in bytes.
+    pub size: u64,
+    /// Sorted by `file_offset`, not overlapping, none beyond `size`.
+    pub extents: Vec<Extent>,
+}
+
+/// What an inode is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A directory: its names, without `.` and `..`.
+    Directory(BTreeMap<Box<[u8]>, InodeId>),
+    /// A regular file.
+    Regular(Content),
+    /// A symbolic link and its target.
+    Symlink(Box<[u8]>),
+    /// A character device.
+    CharDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// File type bits of `st_mode`.
+pub mod mode {
+    /// Mask of the file type.
+    pub const S_IFMT: u32 = 0o170_000;
+    /// Socket.
+    pub const S_IFSOCK: u32 = 0o140_000;
+    /// Symbolic link.
+    pub const S_IFLNK: u32 = 0o120_000;
+    /// Regular file.
+    pub const S_IFREG: u32 = 0o100_000;
+    /// Block device.
+    pub const S_IFBLK: u32 = 0o060_000;
+    /// Directory.
+    pub const S_IFDIR: u32 = 0o040_000;
+    /// Character device.
+    pub const S_IFCHR: u32 = 0o020_000;
+    /// Named pipe.
+    pub const S_IFIFO: u32 = 0o010_000;
+}
+
+impl Node {
+    /// The file type bits of `st_mode`.
+    #[must_use]
+    pub const fn type_bits(&self) -> u32 {
+        match self {
+            Self::Directory(_) => mode::S_IFDIR,
+            Self::Regular(_) => mode::S_IFREG,
+            Self::Symlink(_) => mode::S_IFLNK,
+            Self::CharDevice(_) => mode::S_IFCHR,
+            Self::BlockDevice(_) => mode::S_IFBLK,
+            Self::Fifo => mode::S_IFIFO,
+            Self::Socket => mode::S_IFSOCK,
+        }
+    }
+}
+
+/// One inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// Permission bits with setuid, setgid and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of last modification, seconds since 1970.
+    pub mtime: i64,
+    /// How many names the inode has (1 for a directory).
+    pub nlink: u32,
+    /// What it is.
+    pub node: Node,
+}
+
+/// A file tree.
+#[derive(Clone)]
+pub struct Tree {
+    /// All inodes; an [`InodeId`] counts into it. Inodes with `nlink` 0 are no longer part of the tree.
+    pub inodes: Vec<Inode>,
+    /// The root directory.
+    pub root: InodeId,
+    /// Where the content of regular files lies.
+    pub data: Arc<dyn ReadAt>,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tree")
+            .field("inodes", &self.inodes.len())
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A path of a tree with its inode, as [`Tree::walk`] gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path without a leading `/`; empty for the root.
+    pub path: Vec<u8>,
+    /// The inode.
+    pub id: InodeId,
+}
+
+impl Tree {
+    /// A tree that holds only a root directory (0755, root:root, time 0).
+    #[must_use]
+    pub fn new(data: Arc<dyn ReadAt>) -> Self {
+        let root =
+            Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node: Node::Directory(BTreeMap::new()) };
+        Self { inodes: vec![root], root: InodeId(0), data }
+    }
+
+    /// The inode `id`.
+    ///
+    /// # Panics
+    /// When `id` is of another tree.
+    #[must_use]
+    pub fn inode(&self, id: InodeId) -> &Inode {
+        &self.inodes[id.0 as usize]
+    }
+
+    /// The inode `id`, to change it.
+    ///
+    /// # Panics
+    /// When `id` is of another tree.
+    pub fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+        &mut self.inodes[id.0 as usize]
+    }
+
+    /// Adds an inode that has no name yet.
+    pub fn add(&mut self, inode: Inode) -> InodeId {
+        let id = InodeId(u32::try_from(self.inodes.len()).unwrap_or(u32::MAX));
+        self.inodes.push(inode);
+        id
+    }
+
+    /// The names of directory `id`, or `None` where it is not one.
+    #[must_use]
+    pub fn names(&self, id: InodeId) -> Option<&BTreeMap<Box<[u8]>, InodeId>> {
+        match &self.inode(id).node {
+            Node::Directory(names) => Some(names),
+            _ => None,
+        }
+    }
+
+    /// The inode at `path` (a leading `/` is ignored), symbolic links not followed.
+    #[must_use]
+    pub fn get(&self, path: impl AsRef<[u8]>) -> Option<InodeId> {
+        path.as_ref()
+            .split(|&b| b == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .try_fold(self.root, |at, part| self.names(at)?.get(part).copied())
+    }
+
+    /// The inode at `path` as a process whose root is this tree would find it: symbolic links followed, `..` staying
+    /// inside. `None` where there is none or links go round.
+    #[must_use]
+    pub fn resolve(&self, path: impl AsRef<[u8]>) -> Option<InodeId> {
+        // The kernel's own limit on links in one lookup: MAXSYMLINKS, include/linux/namei.h.
+        let mut links_left = 40;
+        let mut todo: Vec<Vec<u8>> =
+            path.as_ref().split(|&b| b == b'/').rev().filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect();
+        let mut at = vec![self.root];
+        while let Some(part) = todo.pop() {
+            match part.as_slice() {
+                b"." => continue,
+                b".." => {
+                    if at.len() > 1 {
+                        at.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let here = *at.last()?;
+            let next = *self.names(here)?.get(part.as_slice())?;
+            if let Node::Symlink(target) = &self.inode(next).node {
+                links_left -= 1;
+                if links_left < 0 {
+                    return None;
+                }
+                if target.first() == Some(&b'/') {
+                    at.truncate(1);
+                }
+                todo.extend(target.split(|&b| b == b'/').rev().filter(|p| !p.is_empty()).map(<[u8]>::to_vec));
+            } else {
+                at.push(next);
+            }
+        }
+        at.last().copied()
+    }
+
+    /// Every path, a directory before its content, names in byte order; the root comes first with an empty path.
+    pub fn walk(&self) -> impl Iterator<Item = Entry> + '_ {
+        let mut stack = vec![Entry { path: Vec::new(), id: self.root }];
+        std::iter::from_fn(move || {
+            let entry = stack.pop()?;
+            if let Some(names) = self.names(entry.id) {
+                for (name, &id) in names.iter().rev() {
+                    let mut path = entry.path.clone();
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name);
+                    stack.push(Entry { path, id });
+                }
+            }
+            Some(entry)
+        })
+    }
+
+    /// Reads `buf` from `offset` of `content`; bytes beyond its size are an `UnexpectedEof`.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    pub fn read_at(&self, content: &Content, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|&end| end <= content.size);
+        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        buf.fill(0);
+        let first = content.extents.partition_point(|e| e.file_offset + e.len <= offset);
+        for extent in content.extents[first..].iter().take_while(|e| e.file_offset < end) {
+            let from = extent.file_offset.max(offset);
+            let to = (extent.file_offset + extent.len).min(end);
+            // Both fit in usize: they lie within `buf`.
+            let (start, stop) = ((from - offset) as usize, (to - offset) as usize);
+            self.data
+                .read_exact_at(&mut buf[start..stop], extent.data_offset + (from - extent.file_offset))?;
+        }
+        Ok(())
+    }
+
+    /// The whole content of a file of at most `limit` bytes; `None` where it is no regular file or is larger.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    pub fn read(&self, id: InodeId, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Node::Regular(content) = &self.inode(id).node else { return Ok(None) };
+        if content.size > limit {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; content.size as usize];
+        self.read_at(content, &mut bytes, 0)?;
+        Ok(Some(bytes))
+    }
+}
+
+/// A path for people: bytes that are not UTF-8 and control characters are escaped.
+#[must_use]
+pub fn display(path: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
