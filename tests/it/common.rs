@@ -1,0 +1,95 @@
+//! What every integration test needs: the binary, the tools, the real images.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The built binary.
+pub fn btrsquash() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_btrsquash"))
+}
+
+/// Whether the tests run where everything has to be there.
+pub fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
+/// Skips with a loud reason on a user's machine; fails in CI.
+pub fn skip(reason: &str) {
+    assert!(!in_ci(), "in CI nothing is skipped: {reason}");
+    eprintln!("SKIPPED: {reason}");
+}
+
+/// Whether `tool` is in PATH; says so loudly (or fails, in CI) where it is not.
+pub fn have(tool: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
+    if !found {
+        skip(&format!("{tool} is not installed"));
+    }
+    found
+}
+
+/// Whether the tests run as root (kernel mounts need it); says so loudly where they do not.
+pub fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("needs root for loop devices and mounts");
+    }
+    root
+}
+
+/// The folder with the real images, filled by samples/fetch.
+pub fn assets() -> PathBuf {
+    std::env::var_os("BTRSQUASH_ASSETS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/assets"), PathBuf::from)
+}
+
+/// A file among the real images, or `None` with a loud reason.
+pub fn asset(path: &str) -> Option<PathBuf> {
+    let file = assets().join(path);
+    if file.exists() {
+        return Some(file);
+    }
+    skip(&format!("{} is not there: run samples/fetch", file.display()));
+    None
+}
+
+/// The Debian 12 netboot installer of `flavour` (`gtk` or `text`): its initrd and its kernel.
+pub fn installer(flavour: &str) -> Option<(PathBuf, PathBuf)> {
+    let folder = format!("d12/usr/lib/debian-installer/images/12/amd64/{flavour}/debian-installer/amd64");
+    Some((asset(&format!("{folder}/initrd.gz"))?, asset(&format!("{folder}/linux"))?))
+}
+
+/// The `linux-image` package of the Debian 12 installer's kernel.
+pub fn kernel_package() -> Option<PathBuf> {
+    let found = std::fs::read_dir(assets()).ok().and_then(|dir| {
+        dir.flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("linux-image-6.1")))
+    });
+    if found.is_none() {
+        skip("no linux-image package among the assets: run samples/fetch");
+    }
+    found
+}
+
+/// Runs a command to its end and panics with its output where it fails.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Runs a shell script in `dir` and returns its standard output; `$1`… are `args`.
+pub fn sh(dir: &Path, script: &str, args: &[&Path]) -> String {
+    let mut command = Command::new("bash");
+    command.current_dir(dir).args(["-euo", "pipefail", "-c", script, "bash"]).args(args);
+    String::from_utf8_lossy(&run(&mut command).stdout).into_owned()
+}

@@ -1,0 +1,13 @@
+//! Integration tests against the built binary and the real tools and images.
+#![allow(missing_docs)]
+
+mod btrfs;
+mod built_in;
+mod common;
+mod convert;
+mod dracut;
+mod initrd;
+mod kernel;
+mod report;
+mod squashfs;
+mod vm;
