@@ -1,5 +1,5 @@
 //! Integration tests against the built binary and the real tools and images.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod btrfs;
 mod built_in;
