@@ -19,8 +19,8 @@ mod write;
 use std::fmt;
 use std::str::FromStr;
 
-//pub use content::{FileContent, file};
-//pub use read::read;
+pub use content::{FileContent, file};
+pub use read::read;
 pub use write::{Written, write};
 
 use crate::error::Error;
@@ -35,6 +35,9 @@ const METADATA_SIZE: usize = 8192;
 const NO_FRAGMENT: u32 = u32::MAX;
 /// `SQUASHFS_COMPRESSED_BIT_BLOCK`: set in a block's size where the block is stored as it is.
 const STORED: u32 = 1 << 24;
+/// What an image may make its reader hold, as metadata and again as a tree, however much it unpacks to: 128 MiB are
+/// a million files or the block list of 128 GiB in blocks of 4 KiB.
+const MAX_MEMORY: usize = 128 << 20;
 /// The least block size of the format.
 pub const MIN_BLOCK_SIZE: u32 = 4096;
 /// The largest block size of the format: 1 MiB.
