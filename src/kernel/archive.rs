@@ -40,7 +40,7 @@ impl<R: Read> Counted<R> {
         Error::input(what).at_unpacked(self.at).hint("the package is damaged: fetch it again")
     }
 
-    fn bytes(&mut self, buf: &mut [u8], what: &str) -> Result<(), Error> {
+    fn fill(&mut self, buf: &mut [u8], what: &str) -> Result<(), Error> {
         self.read_exact(buf).map_err(|e| self.fault(format!("{what} ends early or cannot be read: {e}")))
     }
 
@@ -98,7 +98,7 @@ fn deb(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
     ar.skip(AR_MAGIC.len() as u64, "the ar header")?;
     loop {
         let mut header = [0; 60];
-        ar.bytes(&mut header, "the ar archive, which has no data.tar so far,")?;
+        ar.fill(&mut header, "the ar archive, which has no data.tar so far,")?;
         let size = std::str::from_utf8(&header[48..58])
             .ok()
             .map(str::trim_end)
@@ -121,7 +121,7 @@ fn rpm(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
     file.skip(96, "the rpm lead")?;
     for (what, align) in [("the rpm signature header", 8), ("the rpm header", 1)] {
         let mut intro = [0; 16];
-        file.bytes(&mut intro, what)?;
+        file.fill(&mut intro, what)?;
         if intro[..4] != [0x8e, 0xad, 0xe8, 0x01] {
             return Err(file.fault(format!("not {what} (8e ad e8 01) where it was expected")));
         }
@@ -149,17 +149,22 @@ pub(super) fn tar(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error>
         let mut header = [0; 512];
         match tar.read(&mut header[..1]) {
             Ok(0) => return Ok(()),
-            Ok(_) => tar.bytes(&mut header[1..], "a tar header")?,
+            Ok(_) => tar.fill(&mut header[1..], "a tar header")?,
             Err(e) => return Err(tar.fault(format!("the tar archive cannot be read: {e}"))),
         }
         if header.iter().all(|&b| b == 0) {
             return Ok(());
         }
-        let sum: u64 = header.iter().enumerate().map(|(i, &b)| u64::from(if (148..156).contains(&i) { b' ' } else { b })).sum();
+        let sum: u64 = header
+            .iter()
+            .enumerate()
+            .map(|(i, &b)| u64::from(if (148..156).contains(&i) { b' ' } else { b }))
+            .sum();
         if number(&header[148..156]) != Some(sum) {
             return Err(tar.fault("not a tar header with a right checksum where one was expected"));
         }
-        let size = number(&header[124..136]).ok_or_else(|| tar.fault("a tar header's size is not a number"))?;
+        let size =
+            number(&header[124..136]).ok_or_else(|| tar.fault("a tar header's size is not a number"))?;
         match header[156] {
             b'L' => long_name = Some(until_nul(&extension(&mut tar, size)?).to_vec()),
             b'x' => {
@@ -197,7 +202,7 @@ fn extension<R: Read>(tar: &mut Counted<R>, size: u64) -> Result<Vec<u8>, Error>
         return Err(tar.fault(format!("a tar extension header of {size} bytes, more than {MAX_NAME}")));
     }
     let mut bytes = vec![0; size as usize];
-    tar.bytes(&mut bytes, "a tar extension header")?;
+    tar.fill(&mut bytes, "a tar extension header")?;
     tar.skip(size.next_multiple_of(512) - size, "a tar extension header")?;
     Ok(bytes)
 }
@@ -247,9 +252,11 @@ pub(super) fn newc(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error
     let mut cpio = Counted::new(source);
     loop {
         let mut header = [0; 110];
-        cpio.bytes(&mut header, "the cpio payload")?;
+        cpio.fill(&mut header, "the cpio payload")?;
         if header.starts_with(b"07070X") {
-            return Err(cpio.fault("a payload without file names (07070X), as rpm uses it for files above 4 GiB"));
+            return Err(
+                cpio.fault("a payload without file names (07070X), as rpm uses it for files above 4 GiB")
+            );
         }
         if !header.starts_with(b"070701") && !header.starts_with(b"070702") {
             return Err(cpio.fault("not a newc header (070701) where one was expected"));
@@ -265,7 +272,7 @@ pub(super) fn newc(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error
             return Err(cpio.fault(format!("a newc name of {name_size} bytes")));
         }
         let mut name = vec![0; name_size as usize];
-        cpio.bytes(&mut name, "a newc name")?;
+        cpio.fill(&mut name, "a newc name")?;
         let at = cpio.at;
         cpio.skip(at.next_multiple_of(4) - at, "a newc name's padding")?;
         let path = until_nul(&name);
@@ -310,7 +317,9 @@ mod tests {
         walk(&mut |path, size, data| {
             let mut bytes = Vec::new();
             data.read_to_end(&mut bytes)?;
-            assert_eq!(bytes.len() as u64, size);
+            if bytes.len() as u64 != size {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             found.push((String::from_utf8_lossy(path).into_owned(), bytes));
             Ok(ControlFlow::Continue(()))
         })?;
@@ -332,7 +341,11 @@ mod tests {
         let found = list(|visit| tar(archive.as_slice(), visit)).unwrap();
         assert_eq!(
             found,
-            [("./a".into(), b"one".to_vec()), (long.clone(), b"two".to_vec()), (format!("{long}2"), vec![7; 1000])]
+            [
+                ("./a".into(), b"one".to_vec()),
+                (long.clone(), b"two".to_vec()),
+                (format!("{long}2"), vec![7; 1000])
+            ]
         );
     }
 

@@ -149,12 +149,20 @@ pub(super) fn bcj(
     let (option, function) =
         branch_filter(machine).ok_or_else(|| format!("xz has no branch filter for {machine}"))?;
     if let Some(config) = config {
-        return if config.yes(option) { Ok(()) } else { Err(format!("{option} is not set in {}", config.origin)) };
+        return if config.yes(option) {
+            Ok(())
+        } else {
+            Err(format!("{option} is not set in {}", config.origin))
+        };
     }
     let proven = xz_dec.is_some_and(|symbols| {
         symbols.defined.iter().any(|name| name == function || name.starts_with(&format!("{function}.")))
     });
-    if proven { Ok(()) } else { Err(format!("no configuration of the kernel was found that would prove {option}")) }
+    if proven {
+        Ok(())
+    } else {
+        Err(format!("no configuration of the kernel was found that would prove {option}"))
+    }
 }
 
 /// The encodings of an initramfs that a configuration has (usr/Kconfig).
@@ -177,10 +185,18 @@ pub(super) fn of_initramfs_config(config: &Config) -> BTreeSet<Encoding> {
 /// The best of `encodings` for a front-end: the smallest first; plain, which every kernel reads, where there is none.
 #[must_use]
 pub fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
-    [Encoding::Xz, Encoding::Zstd, Encoding::Lzma, Encoding::Gzip, Encoding::Bzip2, Encoding::Lzo, Encoding::Lz4]
-        .into_iter()
-        .find(|encoding| encodings.contains(encoding))
-        .unwrap_or(Encoding::Plain)
+    [
+        Encoding::Xz,
+        Encoding::Zstd,
+        Encoding::Lzma,
+        Encoding::Gzip,
+        Encoding::Bzip2,
+        Encoding::Lzo,
+        Encoding::Lz4,
+    ]
+    .into_iter()
+    .find(|encoding| encodings.contains(encoding))
+    .unwrap_or(Encoding::Plain)
 }
 
 /// Whether the kernel can show the initrd that the boot loader placed as /sys/firmware/initrd: init/initramfs.c since
@@ -194,7 +210,9 @@ pub(super) fn retained(release: &str, config: Option<&Config>) -> Result<(), Str
         Some(config) if !config.yes("CONFIG_BLK_DEV_INITRD") => {
             Err(format!("CONFIG_BLK_DEV_INITRD is not set in {}", config.origin))
         }
-        Some(config) if !config.yes("CONFIG_SYSFS") => Err(format!("CONFIG_SYSFS is not set in {}", config.origin)),
+        Some(config) if !config.yes("CONFIG_SYSFS") => {
+            Err(format!("CONFIG_SYSFS is not set in {}", config.origin))
+        }
         _ => Ok(()),
     }
 }
@@ -222,7 +240,9 @@ mod tests {
         assert_eq!(of_squashfs_config(&new), [Compression::Zstd, Compression::Gzip]);
         let old = config("CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\n");
         assert_eq!(of_squashfs_config(&old), [Compression::Xz, Compression::Gzip]);
-        assert!(Config::parse(b"ffffffffffffffff B The real System.map is elsewhere\n", "x".into()).is_none());
+        assert!(
+            Config::parse(b"ffffffffffffffff B The real System.map is elsewhere\n", "x".into()).is_none()
+        );
     }
 
     #[test]
@@ -242,7 +262,10 @@ mod tests {
     fn retained_since_6_8() {
         assert!(retained("6.7.12-amd64", None).unwrap_err().contains("6.8"));
         assert_eq!(retained("6.8.0-31-generic", None), Ok(()));
-        assert_eq!(retained("6.12.117+deb13-amd64", Some(&config("CONFIG_BLK_DEV_INITRD=y\nCONFIG_SYSFS=y"))), Ok(()));
+        assert_eq!(
+            retained("6.12.117+deb13-amd64", Some(&config("CONFIG_BLK_DEV_INITRD=y\nCONFIG_SYSFS=y"))),
+            Ok(())
+        );
         assert!(retained("6.12.0", Some(&config("# CONFIG_BLK_DEV_INITRD is not set"))).is_err());
     }
 

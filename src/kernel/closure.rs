@@ -119,7 +119,9 @@ impl<'a> Closure<'a> {
     /// Refuses a module of another kernel.
     fn check(&mut self, info: &Info, name: &str, source: &str) -> Result<(), Error> {
         let Some(vermagic) = &info.vermagic else {
-            return Err(Error::input(format!("module {name} of {source} does not say for which kernel it is (no vermagic)")));
+            return Err(Error::input(format!(
+                "module {name} of {source} does not say for which kernel it is (no vermagic)"
+            )));
         };
         let built_for = vermagic.split_whitespace().next().unwrap_or_default();
         if built_for != self.release {
@@ -156,7 +158,10 @@ impl<'a> Closure<'a> {
             self.check(&file.info, name, &source.name)?;
             self.size += file.elf.len() as u64;
             if self.size > MAX_CLOSURE {
-                return Err(Error::input(format!("the modules of {} take more than {MAX_CLOSURE} bytes", self.release)));
+                return Err(Error::input(format!(
+                    "the modules of {} take more than {MAX_CLOSURE} bytes",
+                    self.release
+                )));
             }
             let module = Module { name: name.to_owned(), path: file.path, elf: file.elf };
             self.loaded.insert(name.to_owned(), Loaded { module, info: file.info, source: index });
@@ -171,7 +176,8 @@ impl<'a> Closure<'a> {
 
     /// The module that gives the crypto API its crc32c: `Ok(None)` where that is built in, `Err` where it is nowhere.
     fn crc32c(&self) -> Result<Option<String>, ()> {
-        if CRC32C.iter().any(|name| self.is_built_in(name)) || self.built_in.aliases.contains("crypto_crc32c") {
+        if CRC32C.iter().any(|name| self.is_built_in(name)) || self.built_in.aliases.contains("crypto_crc32c")
+        {
             return Ok(None);
         }
         if let Some(name) = CRC32C.iter().find(|name| self.exists(name)) {
@@ -199,7 +205,12 @@ impl<'a> Closure<'a> {
             } else if !(name == "btrfs" && OTHER_CHECKSUMS.contains(&algorithm)) {
                 // The rest is of use where it is there: modprobe does not mind either.
                 let generic = format!("{algorithm}_generic");
-                needs.extend([soft.as_str(), &generic, algorithm].into_iter().find(|n| self.exists(n)).map(str::to_owned));
+                needs.extend(
+                    [soft.as_str(), &generic, algorithm]
+                        .into_iter()
+                        .find(|n| self.exists(n))
+                        .map(str::to_owned),
+                );
             }
         }
         if crc32c {
@@ -245,11 +256,6 @@ impl<'a> Closure<'a> {
             self.used_built_in.extend(used_built_in);
         }
         Ok(missing)
-    }
-
-    /// Whether `root` is in the closure or built in.
-    pub(super) fn has(&self, root: &str) -> bool {
-        self.order.iter().any(|name| name == root) || self.used_built_in.contains(root)
     }
 
     /// The symbols of a module of the closure.

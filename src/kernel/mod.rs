@@ -101,9 +101,10 @@ fn module_name(path: &str) -> Option<String> {
 /// What to type to get the modules of a kernel, told by the distribution's way of naming releases.
 pub(crate) fn how_to_get(release: &str) -> String {
     let fedora = [".fc", ".el", ".amzn"].iter().any(|mark| release.contains(mark));
-    let debian = ["-amd64", "-686", "-686-pae", "-arm64", "-armmp", "-powerpc64le", "-s390x", "-riscv64", "-loong64"]
-        .iter()
-        .any(|mark| release.ends_with(mark));
+    let debian =
+        ["-amd64", "-686", "-686-pae", "-arm64", "-armmp", "-powerpc64le", "-s390x", "-riscv64", "-loong64"]
+            .iter()
+            .any(|mark| release.ends_with(mark));
     if fedora {
         format!(
             "on Fedora and its kin: dnf download kernel-core-{release} kernel-modules-core-{release} \
@@ -114,7 +115,9 @@ pub(crate) fn how_to_get(release: &str) -> String {
             "on Ubuntu: apt-get download linux-modules-{release}, then --modules linux-modules-{release}_….deb"
         )
     } else if debian {
-        format!("on Debian: apt-get download linux-image-{release}, then --modules linux-image-{release}_….deb")
+        format!(
+            "on Debian: apt-get download linux-image-{release}, then --modules linux-image-{release}_….deb"
+        )
     } else if release.ends_with("-default") {
         let version = release.trim_end_matches("-default");
         format!("on openSUSE: zypper download kernel-default-{version}, then --modules FILE.rpm")
@@ -168,7 +171,8 @@ pub fn find(
         demands.insert(release.clone(), Demand { required: given.is_none(), in_image: true });
     }
     if let Some(given) = &given {
-        demands.entry(given.release.clone()).or_insert(Demand { required: true, in_image: false }).required = true;
+        demands.entry(given.release.clone()).or_insert(Demand { required: true, in_image: false }).required =
+            true;
     }
     if demands.is_empty() {
         let others = sources[1..].iter().flat_map(|source| source.versions.keys().cloned());
@@ -255,7 +259,13 @@ fn worth_keeping(drivers: &[drivers::Driver]) -> impl Fn(&str) -> bool + use<> {
             || !below(&["drivers/", "sound/", "net/"])
             || below(&["drivers/block/", "drivers/md/", "drivers/dax/"])
             || (hardware
-                && !below(&["sound/", "drivers/gpu/", "drivers/media/", "drivers/iio/", "drivers/net/wireless/"]))
+                && !below(&[
+                    "sound/",
+                    "drivers/gpu/",
+                    "drivers/media/",
+                    "drivers/iio/",
+                    "drivers/net/wireless/",
+                ]))
     }
 }
 
@@ -532,7 +542,11 @@ fn are(missing: &[Missing]) -> String {
     }
 }
 
-fn report(lacking: &[(String, Vec<Missing>)], strangers: &[(&Source<'_>, &String)], unserved: &[String]) -> Error {
+fn report(
+    lacking: &[(String, Vec<Missing>)],
+    strangers: &[(&Source<'_>, &String)],
+    unserved: &[String],
+) -> Error {
     let mut what: Vec<String> = lacking
         .iter()
         .map(|(release, missing)| {
@@ -541,7 +555,11 @@ fn report(lacking: &[(String, Vec<Missing>)], strangers: &[(&Source<'_>, &String
         .collect();
     what.extend(strangers.iter().map(|(source, release)| {
         let wanted: Vec<&str> = lacking.iter().map(|(wanted, _)| wanted.as_str()).collect();
-        format!("{} is for kernel {release}, not for {}: it would be refused", source.name, wanted.join(" or "))
+        format!(
+            "{} is for kernel {release}, not for {}: it would be refused",
+            source.name,
+            wanted.join(" or ")
+        )
     }));
     what.extend(unserved.iter().cloned());
     let hints: Vec<String> = lacking.iter().map(|(release, _)| how_to_get(release)).collect();

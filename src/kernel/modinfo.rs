@@ -62,8 +62,7 @@ impl Info {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let object = Object::parse(bytes)?;
         let section = object.section(".modinfo").ok_or("an ELF file without a .modinfo section")?;
-        let mut info =
-            Self { machine: machine(object.header.e_machine, &object.ctx), ..Self::default() };
+        let mut info = Self { machine: machine(object.header.e_machine, &object.ctx), ..Self::default() };
         for entry in section.split(|&b| b == 0).filter(|e| !e.is_empty()) {
             let entry = String::from_utf8_lossy(entry);
             let Some((key, value)) = entry.split_once('=') else { continue };
@@ -151,10 +150,10 @@ fn machine(e_machine: u16, ctx: &Ctx) -> Option<&'static str> {
         (h::EM_MIPS, false, _) => "mips",
         (h::EM_SPARCV9, ..) => "sparc64",
         (h::EM_IA_64, ..) => "ia64",
-        (h::EM_ALPHA, ..) => "alpha",
         (h::EM_PARISC, ..) => "parisc",
         (h::EM_68K, ..) => "m68k",
-        // Not in goblin's table: EM_LOONGARCH of include/uapi/linux/elf-em.h.
+        // Not in goblin's table: EM_ALPHA and EM_LOONGARCH of include/uapi/linux/elf-em.h.
+        (0x9026, ..) => "alpha",
         (258, ..) => "loongarch64",
         _ => return None,
     })

@@ -88,11 +88,6 @@ impl Files {
         self.modules.is_empty() && self.lists.is_empty()
     }
 
-    /// Whether there is any module.
-    pub(super) fn has_modules(&self) -> bool {
-        !self.modules.is_empty()
-    }
-
     /// The modules whose path below lib/modules/VERSION `matches`.
     pub(super) fn names(&self, matches: impl Fn(&str) -> bool) -> Vec<String> {
         self.modules.iter().filter(|(_, (path, _))| matches(path)).map(|(name, _)| name.clone()).collect()
@@ -153,7 +148,8 @@ impl<'a> Source<'a> {
                         Node::Directory(names) if depth < MAX_DEPTH => {
                             todo.extend(names.iter().rev().filter_map(|(name, &id)| {
                                 let name = std::str::from_utf8(name).ok()?;
-                                let path = if path.is_empty() { name.into() } else { format!("{path}/{name}") };
+                                let path =
+                                    if path.is_empty() { name.into() } else { format!("{path}/{name}") };
                                 Some((path, id, depth + 1))
                             }));
                         }
@@ -165,7 +161,9 @@ impl<'a> Source<'a> {
         }
         if let Some(names) = tree.resolve("boot").and_then(|id| tree.names(id)) {
             for (name, &id) in names {
-                let Some((kind, release)) = std::str::from_utf8(name).ok().and_then(boot_file) else { continue };
+                let Some((kind, release)) = std::str::from_utf8(name).ok().and_then(boot_file) else {
+                    continue;
+                };
                 if matches!(tree.inode(id).node, Node::Regular(_)) {
                     source.versions.entry(release.to_owned()).or_default().put(kind, Place::Inode(id));
                 }
@@ -264,7 +262,9 @@ impl<'a> Source<'a> {
 /// Reads a package in one go; what is wanted goes to an unlinked file.
 fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Source<'a>, Error> {
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
-    let cannot = |e: io::Error| Error::input(format!("no temporary file: {e}")).hint("set TMPDIR to a folder with room");
+    let cannot = |e: io::Error| {
+        Error::input(format!("no temporary file: {e}")).hint("set TMPDIR to a folder with room")
+    };
     let mut spool = Spool::new().map_err(cannot)?;
     let mut count = 0;
     let mut chunk = vec![0; 64 << 10];
@@ -307,9 +307,10 @@ fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
         walk(path, &mut files).map_err(usage)?;
         let own = path.join("kernel").is_dir()
             || path.join("modules.builtin").is_file()
-            || std::fs::read_dir(path).map_err(usage)?.flatten().any(|e| {
-                e.file_name().to_str().and_then(module_name).is_some()
-            });
+            || std::fs::read_dir(path)
+                .map_err(usage)?
+                .flatten()
+                .any(|e| e.file_name().to_str().and_then(module_name).is_some());
         if own {
             // The name of the folder may say anything; its modules know for which kernel they are.
             let release = files.modules.values().find_map(|(_, place)| release_of(place)).or_else(|| {
@@ -385,10 +386,15 @@ mod tests {
         let of = |path: &str| of_kernel(path.as_bytes());
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
         assert_eq!(of("./lib/modules/6.1.0-50-amd64/kernel/a.ko"), pair("6.1.0-50-amd64", "kernel/a.ko"));
-        assert_eq!(of("/usr/lib/modules/6.9.5-200.fc40.x86_64/config"), pair("6.9.5-200.fc40.x86_64", "config"));
+        assert_eq!(
+            of("/usr/lib/modules/6.9.5-200.fc40.x86_64/config"),
+            pair("6.9.5-200.fc40.x86_64", "config")
+        );
         assert_eq!(of("./boot/config-6.1.0"), pair("6.1.0", "config"));
         assert_eq!(of("boot/vmlinux-6.1.0"), pair("6.1.0", "vmlinuz"));
-        for other in ["lib/modules/../../etc/x.ko", "lib/modules/6.1", "boot/grub", "etc/x", "lib/modules/x y/z.ko"] {
+        for other in
+            ["lib/modules/../../etc/x.ko", "lib/modules/6.1", "boot/grub", "etc/x", "lib/modules/x y/z.ko"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }
@@ -396,7 +402,9 @@ mod tests {
     #[test]
     fn an_update_goes_before_the_kernels_own_module() {
         let mut files = Files::default();
-        for path in ["extra/a.ko", "kernel/z/a.ko.xz", "updates/dkms/a.ko", "kernel/b/a.ko", "kernel/b-c.ko.gz"] {
+        for path in
+            ["extra/a.ko", "kernel/z/a.ko.xz", "updates/dkms/a.ko", "kernel/b/a.ko", "kernel/b-c.ko.gz"]
+        {
             files.put(path, Place::Span { offset: 0, len: 0 });
         }
         assert_eq!(files.modules["a"].0, "updates/dkms/a.ko");

@@ -85,7 +85,11 @@ fn unpack(file: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decode(packed: &[u8]) -> Vec<u8> {
-    if packed.starts_with(&[0x02, 0x21, 0x4c, 0x18]) { lz4_legacy(packed) } else { codec::unpack_prefix(packed, MAX_KERNEL) }
+    if packed.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
+        lz4_legacy(packed)
+    } else {
+        codec::unpack_prefix(packed, MAX_KERNEL)
+    }
 }
 
 /// lz4's legacy frame, as `lz4 -l` writes it: after the magic, blocks of at most 8 MiB, each behind its packed size.
@@ -207,7 +211,12 @@ mod tests {
 
     #[test]
     fn a_bzimage_names_its_release_and_unpacks() {
-        let kernel = [b"Linux version %s\0Linux version 6.1.0-50-amd64 (x@y)\0IKCFG_ST".as_slice(), &gzip(b"CONFIG_RD_XZ=y\n"), b"IKCFG_ED"].concat();
+        let kernel = [
+            b"Linux version %s\0Linux version 6.1.0-50-amd64 (x@y)\0IKCFG_ST".as_slice(),
+            &gzip(b"CONFIG_RD_XZ=y\n"),
+            b"IKCFG_ED",
+        ]
+        .concat();
         let file = bzimage(b"6.1.0-50-amd64 (x@y) #1\0", &gzip(&kernel));
         let mut unpacked = Unpacked::default();
         assert_eq!(release(&file, &mut unpacked).as_deref(), Some("6.1.0-50-amd64"));
@@ -223,7 +232,8 @@ mod tests {
         let block = lz4_flex::block::compress(&kernel);
         lz4.extend((block.len() as u32).to_le_bytes());
         lz4.extend(block);
-        for file in [kernel.clone(), gzip(&kernel), [vec![9; 5000], gzip(&kernel), vec![7; 99]].concat(), lz4] {
+        for file in [kernel.clone(), gzip(&kernel), [vec![9; 5000], gzip(&kernel), vec![7; 99]].concat(), lz4]
+        {
             assert_eq!(release(&file, &mut Unpacked::default()).as_deref(), Some("5.10.0-8-arm64"));
         }
         assert_eq!(release(b"no kernel", &mut Unpacked::default()), None);
