@@ -1,0 +1,214 @@
+//! What a serial console says about a boot.
+
+use regex::bytes::Regex;
+
+/// What ended a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was expected showed.
+    Reached(String),
+    /// The kernel could not unpack all of the initramfs. Whatever came up after that is not the whole system.
+    Unpacking(String),
+    /// The kernel panicked.
+    Panic(String),
+    /// There was no memory left for a program.
+    OutOfMemory(String),
+    /// A shell for emergencies.
+    Emergency(String),
+    /// The front-end said that it cannot go on.
+    FrontEnd(String),
+    /// What was to fail the boot showed.
+    Failed(String),
+    /// The machine ended.
+    Exited(String),
+    /// Nothing of all that showed in time.
+    TimedOut,
+}
+
+impl Verdict {
+    /// Whether this is success.
+    #[must_use]
+    pub const fn reached(&self) -> bool {
+        matches!(self, Self::Reached(_))
+    }
+
+    /// In a few words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Reached(line) => format!("reached: {line}"),
+            Self::Unpacking(line) => format!("unpacking failed: {line}"),
+            Self::Panic(line) => format!("kernel panic: {line}"),
+            Self::OutOfMemory(line) => format!("out of memory: {line}"),
+            Self::Emergency(line) => format!("emergency shell: {line}"),
+            Self::FrontEnd(line) => format!("the front-end gave up: {line}"),
+            Self::Failed(line) => format!("failed as told by --fail: {line}"),
+            Self::Exited(how) => format!("the machine ended: {how}"),
+            Self::TimedOut => "time ran out".to_owned(),
+        }
+    }
+}
+
+/// Text without escape sequences (ECMA-48) and control characters, as a person reads it. Screens drawn by programs move
+/// the cursor instead of breaking lines: such a move counts as a line break.
+#[must_use]
+pub fn plain(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            0x1b => match bytes.get(at) {
+                Some(b'[') => {
+                    at += 1;
+                    while bytes.get(at).is_some_and(|b| !(0x40..=0x7e).contains(b)) {
+                        at += 1;
+                    }
+                    if matches!(bytes.get(at), Some(b'H' | b'f' | b'J' | b'd')) && out.last() != Some(&b'\n') {
+                        out.push(b'\n');
+                    }
+                    at += 1;
+                }
+                Some(b']') => {
+                    while bytes.get(at).is_some_and(|b| *b != 7 && *b != 0x1b) {
+                        at += 1;
+                    }
+                    at += 1;
+                }
+                // A character set: one byte more.
+                Some(b'(' | b')' | b'*' | b'+' | b'#' | b'%') => at += 2,
+                Some(_) => at += 1,
+                None => {}
+            },
+            b'\r' => {}
+            b'\n' | b'\t' => out.push(byte),
+            0..0x20 | 0x7f => {}
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
+/// The last `count` lines that say something.
+#[must_use]
+pub fn tail(bytes: &[u8], count: usize) -> Vec<String> {
+    let text = plain(bytes);
+    let lines: Vec<&[u8]> =
+        text.split(|&b| b == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).collect();
+    lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| crate::tree::display(line).trim_end().to_owned())
+        .collect()
+}
+
+/// Watches a console as it grows.
+pub struct Watcher {
+    expect: Option<Regex>,
+    fail: Option<Regex>,
+    signs: Vec<(Regex, fn(String) -> Verdict)>,
+    seen: Vec<u8>,
+    scanned: usize,
+}
+
+/// A pattern may stand across the border of two pieces of output: this much is looked at again.
+const OVERLAP: usize = 4096;
+
+impl Watcher {
+    /// For what the user expects, and what is to fail.
+    #[must_use]
+    pub fn new(expect: Option<Regex>, fail: Option<Regex>) -> Self {
+        let sign = |pattern: &str, verdict: fn(String) -> Verdict| Regex::new(pattern).ok().map(|r| (r, verdict));
+        let signs = [
+            // init/initramfs.c; older kernels panic with the bare words.
+            sign(r"(?m)^.*Initramfs unpacking failed.*$", Verdict::Unpacking as fn(String) -> Verdict),
+            sign(r"(?m)^.*btrsquash: cannot go on: .*$", Verdict::FrontEnd),
+            sign(r"(?m)^.*System is deadlocked on memory.*$", Verdict::OutOfMemory),
+            sign(r"(?m)^.*Kernel panic - not syncing.*$", Verdict::Panic),
+            // dracut, systemd, initramfs-tools.
+            sign(r"(?m)^.*Entering emergency mode.*$", Verdict::Emergency),
+            sign(r"(?m)^.*You are in emergency mode.*$", Verdict::Emergency),
+            sign(r"(?m)^\(initramfs\) ?", Verdict::Emergency),
+            sign(r"(?m)^.*Generating ./run/initramfs/rdsosreport\.txt.*$", Verdict::Emergency),
+        ];
+        let signs = signs.into_iter().flatten().collect();
+        Self { expect, fail, signs, seen: Vec::new(), scanned: 0 }
+    }
+
+    /// All output so far.
+    #[must_use]
+    pub fn console(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// Takes more output; tells when the boot is over.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<Verdict> {
+        self.seen.extend_from_slice(bytes);
+        let from = self.scanned.saturating_sub(OVERLAP);
+        let raw = &self.seen[from..];
+        let text = plain(raw);
+        self.scanned = self.seen.len();
+        let line = |found: regex::bytes::Match, text: &[u8]| {
+            let start = text[..found.start()].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+            let end = text[found.end()..].iter().position(|&b| b == b'\n').map_or(text.len(), |at| found.end() + at);
+            crate::tree::display(&text[start..end]).trim().to_owned()
+        };
+        // A failed unpacking always stands before whatever came up in spite of it.
+        let out_of_memory = self.seen.windows(14).any(|w| w == b"Out of memory:");
+        for (sign, verdict) in &self.signs {
+            if let Some(found) = sign.find(&text) {
+                let line = line(found, &text);
+                return Some(match verdict(line) {
+                    Verdict::Panic(line) if out_of_memory => Verdict::OutOfMemory(line),
+                    other => other,
+                });
+            }
+        }
+        for (pattern, good) in [(&self.fail, false), (&self.expect, true)] {
+            let Some(pattern) = pattern else { continue };
+            // Programs draw with escape sequences, people write their patterns for the text: both are looked at.
+            let found = pattern.find(&text).map(|f| line(f, &text)).or_else(|| pattern.find(raw).map(|f| line(f, raw)));
+            if let Some(line) = found {
+                return Some(if good { Verdict::Reached(line) } else { Verdict::Failed(line) });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(text: &str) -> Option<Verdict> {
+        Watcher::new(Regex::new("Select a language").ok(), Regex::new("no luck").ok()).feed(text.as_bytes())
+    }
+
+    #[test]
+    fn what_a_console_says() {
+        let reached = Verdict::Reached("[!!] Select a language [!!]".into());
+        assert_eq!(watch("\x1b[2J\x1b[1;1H  [!!] \x1b[1mSelect a language\x1b[m [!!]\n"), Some(reached));
+        assert!(matches!(
+            watch("[ 1.0] Initramfs unpacking failed: write error\nSelect a language\n"),
+            Some(Verdict::Unpacking(_))
+        ));
+        assert!(matches!(watch("Kernel panic - not syncing: VFS"), Some(Verdict::Panic(_))));
+        assert!(matches!(watch("Out of memory: Killed\nKernel panic - not syncing: x"), Some(Verdict::OutOfMemory(_))));
+        assert!(matches!(watch("btrsquash: cannot go on: no disk"), Some(Verdict::FrontEnd(_))));
+        assert!(matches!(watch("\n(initramfs) "), Some(Verdict::Emergency(_))));
+        assert!(matches!(watch("no luck"), Some(Verdict::Failed(_))));
+        assert_eq!(watch("hello\n"), None);
+    }
+
+    #[test]
+    fn a_pattern_may_come_in_pieces() {
+        let mut watcher = Watcher::new(Regex::new("Select a language").ok(), None);
+        assert_eq!(watcher.feed(b"Select a \x1b[1"), None);
+        assert!(watcher.feed(b"mlanguage").is_some_and(|v| v.reached()));
+    }
+
+    #[test]
+    fn plain_text() {
+        assert_eq!(plain(b"a\x1b[31mb\x1b(Bc\x1b]0;title\x07d\r\n"), b"abcd\n");
+        assert_eq!(tail(b"one\n\n \ntwo\nthree\n", 2), ["two", "three"]);
+    }
+}

@@ -1,0 +1,242 @@
+//! One machine: how QEMU is called, and its serial console.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// The machine a kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// QEMU's program.
+    pub program: &'static str,
+    /// Debian's package that holds it.
+    pub package: &'static str,
+    /// Arguments that choose the board.
+    pub board: &'static [&'static str],
+    /// The serial console's name in Linux.
+    pub console: &'static str,
+    /// The architecture, as Rust names it.
+    arch: &'static str,
+}
+
+const X86: Machine = Machine {
+    program: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+    board: &[],
+    console: "ttyS0",
+    arch: "x86_64",
+};
+const ARM64: Machine = Machine {
+    program: "qemu-system-aarch64",
+    package: "qemu-system-arm",
+    board: &["-M", "virt", "-cpu", "max"],
+    console: "ttyAMA0",
+    arch: "aarch64",
+};
+const PPC64: Machine = Machine {
+    program: "qemu-system-ppc64",
+    package: "qemu-system-ppc",
+    board: &[],
+    console: "hvc0",
+    arch: "powerpc64",
+};
+
+/// The machine for a kernel, by the start of its file: x86's boot protocol (`HdrS`), arm64's header (`ARM\x64`, also
+/// inside gzip), or a PowerPC ELF file.
+///
+/// # Errors
+/// Where the file cannot be read or is no kernel that is known here.
+pub fn machine(kernel: &Path) -> Result<Machine, Error> {
+    let unknown = || {
+        Error::input("is no kernel that can be booted here: x86, arm64 and ppc64 are known")
+            .file(kernel)
+            .hint("name the vmlinuz that the image is booted with")
+    };
+    let mut start = Vec::new();
+    let mut file =
+        File::open(kernel).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(kernel))?;
+    (&mut file).take(4096).read_to_end(&mut start).map_err(|e| Error::input(e.to_string()).file(kernel))?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        let mut unpacked = Vec::new();
+        let file = File::open(kernel).map_err(|_| unknown())?;
+        flate2::read::GzDecoder::new(file).take(4096).read_to_end(&mut unpacked).map_err(|_| unknown())?;
+        start = unpacked;
+    }
+    if start.get(0x202..0x206) == Some(b"HdrS") {
+        return Ok(X86);
+    }
+    if start.get(56..60) == Some(b"ARM\x64") || start.get(..4) == Some(b"MZ\0\0") {
+        return Ok(ARM64);
+    }
+    if start.starts_with(b"\x7fELF") && matches!(start.get(18..20), Some([21, 0] | [0, 21])) {
+        return Ok(PPC64);
+    }
+    Err(unknown())
+}
+
+/// How the machine's processor is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accelerator {
+    /// `kvm` or `tcg` (emulation).
+    pub name: &'static str,
+    /// Why this one.
+    pub why: String,
+}
+
+/// KVM where the kernel really starts under it, emulation otherwise; found out once for each kernel.
+///
+/// # Errors
+/// Where QEMU is missing.
+pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Error> {
+    static KNOWN: OnceLock<Mutex<Vec<(PathBuf, Accelerator)>>> = OnceLock::new();
+    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, accelerator)) = known.iter().find(|(path, _)| path == kernel) {
+        return Ok(accelerator.clone());
+    }
+    let tcg = |why: String| Accelerator { name: "tcg", why };
+    let accelerator = if machine.arch != std::env::consts::ARCH {
+        tcg(format!("the kernel is for {}, this machine is {}", machine.arch, std::env::consts::ARCH))
+    } else if let Err(e) = File::options().read(true).write(true).open("/dev/kvm") {
+        tcg(format!("/dev/kvm cannot be used: {e}"))
+    } else {
+        // Without an initrd a kernel that starts says so within a second or two; then it panics for want of a root.
+        const STARTED: &[u8] = b"Linux version";
+        let mut probe = Running::start(machine, "kvm", kernel, None, 256, "panic=-1", &[], None)?;
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        let why = loop {
+            match probe.output(Duration::from_secs(8).saturating_sub(start.elapsed())) {
+                Output::Bytes(bytes) => {
+                    seen.extend_from_slice(&bytes);
+                    if seen.windows(STARTED.len()).any(|window| window == STARTED) {
+                        break None;
+                    }
+                }
+                Output::Ended => break Some("QEMU ends at once under KVM"),
+                Output::Nothing => break Some("the kernel says nothing for 8 seconds under KVM"),
+            }
+        };
+        match why {
+            None => Accelerator { name: "kvm", why: "the kernel starts under it".into() },
+            Some(why) => tcg(why.to_owned()),
+        }
+    };
+    known.push((kernel.to_owned(), accelerator.clone()));
+    Ok(accelerator)
+}
+
+/// What a console gives.
+pub enum Output {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Nothing in that time.
+    Nothing,
+    /// The end: QEMU is gone.
+    Ended,
+}
+
+/// A running machine; killed when it is dropped.
+pub struct Running {
+    child: Child,
+    console: Receiver<Vec<u8>>,
+    errors: Option<thread::JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts a machine with `mib` of memory. `second` gets the output of a second serial port.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Missing`] where QEMU is not installed.
+    #[expect(clippy::too_many_arguments, reason = "a machine has that many parts")]
+    pub fn start(
+        machine: &Machine,
+        accelerator: &str,
+        kernel: &Path,
+        initrd: Option<&Path>,
+        mib: u64,
+        append: &str,
+        more: &[String],
+        second: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let mut arguments: Vec<OsString> = machine.board.iter().map(OsString::from).collect();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        add(&["-accel", accelerator, "-m", &format!("{mib}M"), "-display", "none", "-monitor", "none", "-no-reboot"]);
+        if accelerator == "kvm" {
+            add(&["-cpu", "host"]);
+        }
+        add(&["-nodefaults", "-serial", "stdio"]);
+        add(&["-append", &format!("console={} {append}", machine.console)]);
+        add(&["-kernel"]);
+        arguments.push(kernel.into());
+        if let Some(initrd) = initrd {
+            arguments.extend(["-initrd".into(), initrd.into()]);
+        }
+        if let Some(second) = second {
+            let mut port = OsString::from("file:");
+            port.push(second);
+            arguments.extend(["-serial".into(), port]);
+        }
+        arguments.extend(more.iter().map(OsString::from));
+        let mut child = Command::new(machine.program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| match e.kind() {
+                ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
+                    .hint(format!("apt install {}", machine.package)),
+                _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
+            })?;
+        let (send, console) = channel();
+        if let Some(mut stdout) = child.stdout.take() {
+            thread::spawn(move || {
+                let mut buffer = [0; 16 << 10];
+                while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                    if send.send(buffer[..count].to_vec()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let errors = child.stderr.take().map(|stderr| {
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                let _ = stderr.take(64 << 10).read_to_end(&mut text);
+                String::from_utf8_lossy(&text).trim().to_owned()
+            })
+        });
+        Ok(Self { child, console, errors })
+    }
+
+    /// The next output, waited for as long as `patience`.
+    pub fn output(&mut self, patience: Duration) -> Output {
+        match self.console.recv_timeout(patience) {
+            Ok(bytes) => Output::Bytes(bytes),
+            Err(RecvTimeoutError::Timeout) => Output::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Output::Ended,
+        }
+    }
+
+    /// How QEMU ended, with its own words, once its console is closed.
+    pub fn end_in_place(&mut self) -> String {
+        let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let errors = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if errors.is_empty() { status } else { format!("{status}: {errors}") }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
