@@ -44,7 +44,12 @@ pub(crate) fn first_difference(
 }
 
 /// BLAKE3 of a content: collisions cannot be made, so that equal hashes are equal contents even in a hostile image.
-pub(crate) fn hash(tree: &Tree, content: &Content, path: &[u8], buffer: &mut Buffers) -> Result<[u8; 32], Error> {
+pub(crate) fn hash(
+    tree: &Tree,
+    content: &Content,
+    path: &[u8],
+    buffer: &mut Buffers,
+) -> Result<[u8; 32], Error> {
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
     while at < content.size {

@@ -4,10 +4,10 @@
 //! by byte afterwards, in the order in which they lie in the image, so that each compressed block is unpacked once.
 
 pub(crate) mod content;
-mod diff;
+// mod diff;
 mod moves;
 mod text;
-mod verify;
+// mod verify;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::report::{Aspect, AspectChange};
 use crate::tree::{Entry, Inode, InodeId, Node, Tree, display};
 
-pub use diff::{DiffOptions, diff};
+// pub use diff::{DiffOptions, diff};
 pub use moves::moves;
 pub use text::{TEXT_LIMIT, text_difference};
-pub use verify::{verify, verify_trees};
+// pub use verify::{verify, verify_trees};
 
 /// A path that both trees have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +147,9 @@ fn compare_contents(
     for (_, index) in work {
         let (path, a, b) = &pairs[index];
         let (left_inode, right_inode) = (old.inode(*a), new.inode(*b));
-        let (Node::Regular(left), Node::Regular(right)) = (&left_inode.node, &right_inode.node) else { continue };
+        let (Node::Regular(left), Node::Regular(right)) = (&left_inode.node, &right_inode.node) else {
+            continue;
+        };
         let linked = left_inode.nlink > 1 && right_inode.nlink > 1;
         results[index] = match known.get(&(*a, *b)) {
             Some(&result) if linked => result,
@@ -174,7 +176,11 @@ impl Links {
     /// A sentence for either side where the names that share an inode are others than before.
     fn partners(&mut self, path: &[u8], old: InodeId, new: InodeId) -> Option<(String, String)> {
         let shared = |first: &[u8]| {
-            if first == path { "a file of its own".to_owned() } else { format!("one file with /{}", display(first)) }
+            if first == path {
+                "a file of its own".to_owned()
+            } else {
+                format!("one file with /{}", display(first))
+            }
         };
         let (new_before, first_in_old) =
             self.new_of.entry(old).or_insert_with(|| (new, path.to_vec())).clone();
@@ -209,7 +215,9 @@ fn aspects(
             }
         }
         (Node::Symlink(x), Node::Symlink(y)) if x != y => push(Aspect::Target, display(x), display(y)),
-        (Node::CharDevice(x), Node::CharDevice(y)) | (Node::BlockDevice(x), Node::BlockDevice(y)) if x != y => {
+        (Node::CharDevice(x), Node::CharDevice(y)) | (Node::BlockDevice(x), Node::BlockDevice(y))
+            if x != y =>
+        {
             push(Aspect::Device, format!("{}:{}", x.major, x.minor), format!("{}:{}", y.major, y.minor));
         }
         _ => {}

@@ -21,7 +21,10 @@ impl Limits {
             limit.map(|limit| Budget { what: what.into(), limit, actual, kept: actual <= limit })
         };
         let least = ram.map_or(u64::MAX, |ram| ram.best().value);
-        [judged("size", self.max_size, size), judged("ram", self.max_ram, least)].into_iter().flatten().collect()
+        [judged("size", self.max_size, size), judged("ram", self.max_ram, least)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 

@@ -146,8 +146,13 @@ pub struct RamPoint {
 }
 
 /// Machines of which people ask whether they boot: 256 MiB to 4 GiB.
-pub const MACHINES: [(u64, &str); 5] =
-    [(256 << 20, "256 MiB"), (512 << 20, "512 MiB"), (1 << 30, "1 GiB"), (2 << 30, "2 GiB"), (4 << 30, "4 GiB")];
+pub const MACHINES: [(u64, &str); 5] = [
+    (256 << 20, "256 MiB"),
+    (512 << 20, "512 MiB"),
+    (1 << 30, "1 GiB"),
+    (2 << 30, "2 GiB"),
+    (4 << 30, "4 GiB"),
+];
 
 /// A piece of a [`Document`].
 #[derive(Debug, Clone, PartialEq)]
@@ -234,7 +239,9 @@ impl Document {
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             out.extend(c.escape_default());
         } else {
             out.push(c);

@@ -17,6 +17,7 @@ impl Exporter for Json {
             Report::Boot(report) => serde_json::to_string_pretty(report),
             Report::Min(report) => serde_json::to_string_pretty(report),
         };
-        text.map(|text| text + "\n").map_err(|e| Error::failed(format!("the report cannot be written as JSON: {e}")))
+        text.map(|text| text + "\n")
+            .map_err(|e| Error::failed(format!("the report cannot be written as JSON: {e}")))
     }
 }
