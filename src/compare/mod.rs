@@ -231,7 +231,7 @@ fn aspects(
     let directory = |inode: &Inode| matches!(inode.node, Node::Directory(_));
     if !directory(left) && !directory(right) {
         if left.nlink != right.nlink {
-            push(Aspect::Links, format!("{} names", left.nlink), format!("{} names", right.nlink));
+            push(Aspect::Links, names(left.nlink), names(right.nlink));
         } else if left.nlink > 1
             && let Some((was, is)) = links.partners(path, a, b)
         {
@@ -242,6 +242,10 @@ fn aspects(
         push(Aspect::Time, crate::report::units::time(left.mtime), crate::report::units::time(right.mtime));
     }
     changes
+}
+
+fn names(number: u32) -> String {
+    crate::report::units::count(number.into(), "name")
 }
 
 /// The name of an inode's type.

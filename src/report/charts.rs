@@ -64,13 +64,13 @@ pub(super) fn ram(curve: &RamCurve, top: u64, class: &str) -> String {
     Width::BOTH.iter().map(|&width| ram_at(curve, top, class, width)).collect()
 }
 
-/// The end of the scale for `curves`: above the largest figure there is always a machine that boots.
+/// The end of the scale for `curves`: room above the largest figure, and the next machine where it is near.
 pub(super) fn ram_top(curves: &[RamCurve]) -> u64 {
     let points = curves.iter().flat_map(|curve| &curve.points);
     let used = points.flat_map(|point| [Some(point.used), point.measured]).flatten();
     let most = used.chain(curves.iter().filter_map(|curve| curve.least)).max().unwrap_or(0);
-    let machine = MACHINES.iter().map(|&(bytes, _)| bytes).find(|&bytes| bytes >= most);
-    let end = machine.unwrap_or(most).max(1);
+    let near = |bytes: &u64| (most..=most.saturating_add(most / 3)).contains(bytes);
+    let end = MACHINES.iter().map(|(bytes, _)| *bytes).find(near).unwrap_or(most).max(1);
     end.saturating_add(end / 8)
 }
 

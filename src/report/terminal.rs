@@ -20,7 +20,12 @@ const FOLDERS: usize = 12;
 impl Exporter for Terminal {
     fn export(&self, report: &Report) -> Result<String, Error> {
         let document = report.document();
-        let mut page = Page { out: String::new(), colour: self.colour, width: self.width.clamp(40, 100) };
+        let mut page = Page {
+            out: String::new(),
+            section: String::new(),
+            colour: self.colour,
+            width: self.width.clamp(40, 100),
+        };
         let title = page.paint(&visible(&document.title), "1");
         page.line(&title);
         if !document.subtitle.is_empty() {
@@ -35,6 +40,8 @@ impl Exporter for Terminal {
 
 struct Page {
     out: String,
+    /// The section's title: a table of the same name needs no caption.
+    section: String,
     colour: bool,
     width: usize,
 }
@@ -72,6 +79,7 @@ impl Page {
     fn block(&mut self, block: &Block) {
         match block {
             Block::Section(title) => {
+                self.section.clone_from(title);
                 let title = self.paint(&visible(title), "1;36");
                 self.line("");
                 self.line(&title);
@@ -142,6 +150,10 @@ impl Page {
 
     fn table(&mut self, table: &Table) {
         let widths = fit(table, self.width - 2);
+        if !self.section.to_lowercase().starts_with(&table.caption.to_lowercase()) {
+            let caption = self.paint(&visible(&table.caption), "1");
+            self.line(&format!("  {caption}"));
+        }
         let heading: Vec<Cell> =
             table.columns.iter().map(|(name, _)| Cell::toned(name.clone(), Tone::Dim)).collect();
         for row in std::iter::once(&heading).chain(&table.rows) {

@@ -71,8 +71,9 @@ fn reports_can_be_read_back() {
 fn plain_text_fits_80_columns_and_holds_no_control_characters() {
     with_all(&mut |name, report| {
         let text = Text.export(report).unwrap();
-        for line in text.lines() {
-            assert!(line.chars().count() <= 80, "{name}: {line:?}");
+        for (number, line) in text.lines().enumerate() {
+            // The title is one line, however long the names of the files are: scripts read it.
+            assert!(number == 0 || line.chars().count() <= 80, "{name}: {line:?}");
             assert!(!line.chars().any(|c| c.is_control() && c != '\t'), "{name}: {line:?}");
         }
     });

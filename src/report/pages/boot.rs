@@ -17,7 +17,7 @@ pub(in crate::report) fn boot(report: &BootReport) -> Document {
     };
     if !report.moments.is_empty() {
         page.section("Memory");
-        let mut table = Table::new("Memory as the probe saw it", &["moment", ">in use", ">available"]);
+        let mut table = Table::new("Memory", &["moment", ">in use", ">available"]);
         for moment in &report.moments {
             table.row([
                 moment.name.clone().into(),

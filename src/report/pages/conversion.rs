@@ -41,7 +41,7 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
 
     if !report.choices.is_empty() {
         page.section("Choices");
-        let mut table = Table::new("What was chosen and why", &["what", "chosen", "why"]);
+        let mut table = Table::new("Choices", &["what", "chosen", "why"]);
         for choice in &report.choices {
             table.row([
                 choice.what.clone().into(),
@@ -61,7 +61,7 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
     }
     if !report.additions.is_empty() {
         page.section("Added to the runtime");
-        let mut table = Table::new("Paths that the original has not", &["path", "why"]);
+        let mut table = Table::new("Added to the runtime", &["path", "why"]);
         for added in &report.additions {
             table.row([added.path.clone().into(), Cell::dim(added.why.clone())]);
         }

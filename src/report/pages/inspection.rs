@@ -23,10 +23,8 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
 
     if !report.segments.is_empty() {
         page.section("Segments");
-        let mut table = Table::new(
-            "Segments of the initrd",
-            &[">#", ">offset", ">size", "packed", ">unpacked", ">entries", "early"],
-        );
+        let mut table =
+            Table::new("Segments", &[">#", ">offset", ">size", "packed", ">unpacked", ">entries", "early"]);
         for segment in &report.segments {
             table.row([
                 segment.number.to_string().into(),
@@ -56,7 +54,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     page.section("Size by part");
     page.blocks
         .push(Block::Bars { caption: "The file by part".into(), bars: vec![bar("image", &report.image)] });
-    parts_table(&mut page, "parts of the file", &report.image);
+    parts_table(&mut page, "size by part", &report.image);
     if let Some(front_end) = &report.front_end {
         front_end_section(&mut page, front_end);
     }

@@ -85,7 +85,12 @@ fn least(ram: &Ram) -> String {
 fn ram_tile(before: Option<&Ram>, after: &Ram) -> Tile {
     let (old, new) = (before.map(|ram| ram.best().value), after.best().value);
     let mut note = old.map_or_else(String::new, |old| format!("{}, ", change(old, new)));
-    note.push_str(origin(after.best().origin));
+    match before.map(|ram| ram.best().origin) {
+        Some(was) if was != after.best().origin => {
+            note.push_str(&format!("{} → {}", origin(was), origin(after.best().origin)));
+        }
+        _ => note.push_str(origin(after.best().origin)),
+    }
     Tile {
         label: "least RAM".into(),
         before: old.map_or_else(String::new, mebibytes),
@@ -140,8 +145,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
     let several = rams.len() > 1;
     let named = |label: &str, text: &str| if several { format!("{label}: {text}") } else { text.to_owned() };
     for (label, ram) in rams {
-        let mut phases =
-            Table::new(named(label, "memory in use at each moment"), &["moment", ">in use", ">measured"]);
+        let mut phases = Table::new(named(label, "memory in use"), &["moment", ">in use", ">measured"]);
         if ram.phases.iter().any(|phase| phase.measured.is_some()) {
             for phase in &ram.phases {
                 phases.row([
@@ -156,8 +160,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
                 phases.row([phase.name.clone().into(), memory(phase.used.value).into()]);
             }
         }
-        let mut terms =
-            Table::new(named(label, "what the least RAM is made of"), &["term", ">memory", "why"]);
+        let mut terms = Table::new(named(label, "what it is made of"), &["term", ">memory", "why"]);
         for part in &ram.parts {
             terms.row([
                 part.name.clone().into(),
@@ -165,7 +168,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
                 Cell::dim(part.why.clone()),
             ]);
         }
-        let heading = if several { format!("{label}: least RAM") } else { "least RAM".into() };
+        let heading = if several { format!("{label} needs") } else { "needs".into() };
         document.blocks.push(Block::Facts(vec![
             (heading, least(ram).into()),
             ("formula".into(), ram.formula.clone().into()),

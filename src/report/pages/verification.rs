@@ -7,11 +7,11 @@ pub(in crate::report) fn verification(report: &Verification) -> Document {
     if report.holds {
         let additions = match report.additions.len() as u64 {
             0 => String::new(),
-            number => format!(", {} besides", count(number, "documented addition")),
+            number => format!(", {}", count(number, "documented addition")),
         };
         return Document {
             title: format!(
-                "✓ {} holds the system of {}: {}, {} compared, all checksums right{additions}",
+                "✓ {} holds the system of {}: {}, {} compared{additions}",
                 report.new,
                 report.old,
                 count(report.compared, "path"),
