@@ -29,13 +29,14 @@ impl Exporter for Html {
             style = include_str!("style.css"),
             subtitle = escape(&document.subtitle)
         );
-        let mut open = false;
+        let (mut open, mut section) = (false, "");
         for block in &document.blocks {
             match block {
                 Block::Section(title) => {
                     let end = if open { "</section>\n" } else { "" };
                     let _ = write!(out, "{end}<section><h2>{}</h2>\n", escape(title));
                     open = true;
+                    section = title;
                 }
                 Block::Tiles(list) => tiles(list, &mut out),
                 other => {
@@ -43,7 +44,7 @@ impl Exporter for Html {
                         out.push_str("<section>\n");
                         open = true;
                     }
-                    render(other, &mut out);
+                    render(other, section, &mut out);
                 }
             }
         }
@@ -60,7 +61,7 @@ impl Exporter for Html {
     }
 }
 
-fn render(block: &Block, out: &mut String) {
+fn render(block: &Block, section: &str, out: &mut String) {
     match block {
         Block::Section(_) | Block::Tiles(_) => {}
         Block::Text(cell) => {
@@ -83,7 +84,7 @@ fn render(block: &Block, out: &mut String) {
             }
             out.push_str("</dl>\n");
         }
-        Block::Table(rows) => table(rows, out),
+        Block::Table(rows) => table(rows, section, out),
         Block::List(sentences) => {
             out.push_str("<ul>\n");
             for sentence in sentences {
@@ -109,7 +110,7 @@ fn render(block: &Block, out: &mut String) {
                     units::size(folder.bytes).into(),
                 ]);
             }
-            table(&rows, out);
+            table(&rows, "", out);
         }
     }
 }
@@ -134,13 +135,19 @@ fn tiles(tiles: &[Tile], out: &mut String) {
     out.push_str("</div>\n");
 }
 
-fn table(table: &Table, out: &mut String) {
+fn table(table: &Table, section: &str, out: &mut String) {
     // A table with sentences in it becomes a list of cards on a phone; one of short cells stays a table.
     let long = table.rows.iter().flatten().any(|cell| cell.text.chars().count() > 24);
     let stack = if long && table.columns.len() > 2 { " class=\"stack\"" } else { "" };
+    // A caption that repeats the heading is for those who hear the page.
+    let hidden = if section.to_lowercase().starts_with(&table.caption.to_lowercase()) {
+        " class=\"hear\""
+    } else {
+        ""
+    };
     let _ = write!(
         out,
-        "<div class=\"scroll\"><table{stack}><caption>{}</caption><thead><tr>",
+        "<div class=\"scroll\"><table{stack}><caption{hidden}>{}</caption><thead><tr>",
         escape(&table.caption)
     );
     for (name, align) in &table.columns {
@@ -237,7 +244,7 @@ fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
         }));
         rows.rows.push(row);
     }
-    table(&rows, out);
+    table(&rows, "", out);
 }
 
 fn class(tone: Tone) -> String {

@@ -145,19 +145,24 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
     let several = rams.len() > 1;
     let named = |label: &str, text: &str| if several { format!("{label}: {text}") } else { text.to_owned() };
     for (label, ram) in rams {
-        let mut phases = Table::new(named(label, "memory in use"), &["moment", ">in use", ">measured"]);
+        let mut phases = Table::new(named(label, "memory in use"), &[">#", "moment", ">in use", ">measured"]);
         if ram.phases.iter().any(|phase| phase.measured.is_some()) {
-            for phase in &ram.phases {
+            for (number, phase) in (1..).zip(&ram.phases) {
                 phases.row([
+                    Cell::dim(i64::to_string(&number)),
                     phase.name.clone().into(),
                     memory(phase.used.value).into(),
                     phase.measured.map_or_else(String::new, |figure| memory(figure.value)).into(),
                 ]);
             }
         } else {
-            phases.columns.truncate(2);
-            for phase in &ram.phases {
-                phases.row([phase.name.clone().into(), memory(phase.used.value).into()]);
+            phases.columns.truncate(3);
+            for (number, phase) in (1..).zip(&ram.phases) {
+                phases.row([
+                    Cell::dim(i64::to_string(&number)),
+                    phase.name.clone().into(),
+                    memory(phase.used.value).into(),
+                ]);
             }
         }
         let mut terms = Table::new(named(label, "what it is made of"), &["term", ">memory", "why"]);
