@@ -1,1 +1,5 @@
 //! To come.
+
+mod region;
+
+pub use region::{Arch, Hint, Region};

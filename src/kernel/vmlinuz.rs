@@ -1,0 +1,276 @@
+//! What a kernel file says of itself: its release, its configuration, the encodings of initramfs that it can unpack.
+
+use std::collections::BTreeSet;
+
+use super::codec;
+use crate::initrd::Encoding;
+
+/// The largest unpacked kernel that is looked into.
+const MAX_KERNEL: u64 = 256 << 20;
+/// Starts of compressed data that are tried when no header says where the kernel is.
+const MAX_TRIES: usize = 24;
+
+/// The release of the kernel in `file`: from the header of an x86 bzImage (kernel_version of
+/// Documentation/arch/x86/boot.rst), else from its `Linux version` banner.
+pub(super) fn release(file: &[u8], unpacked: &mut Unpacked) -> Option<String> {
+    bzimage_release(file).or_else(|| banner(file)).or_else(|| banner(unpacked.get(file)?))
+}
+
+fn bzimage_release(file: &[u8]) -> Option<String> {
+    if file.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = 0x200 + usize::from(u16::from_le_bytes(file.get(0x20e..0x210)?.try_into().ok()?));
+    first_word(file.get(at..)?)
+}
+
+fn banner(kernel: &[u8]) -> Option<String> {
+    find_all(kernel, b"Linux version ")
+        .filter_map(|at| first_word(&kernel[at + b"Linux version ".len()..]))
+        // The format string of /proc/version has `%s` here.
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn first_word(bytes: &[u8]) -> Option<String> {
+    let word = bytes.iter().take(128).take_while(|b| b.is_ascii_graphic()).count();
+    let word = std::str::from_utf8(&bytes[..word]).ok()?;
+    (word.contains('.')).then(|| word.to_owned())
+}
+
+fn find_all<'h>(haystack: &'h [u8], needle: &'h [u8]) -> impl Iterator<Item = usize> + 'h {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let first = needle.first()?;
+        loop {
+            let at = from + haystack.get(from..)?.iter().position(|b| b == first)?;
+            from = at + 1;
+            if haystack[at..].starts_with(needle) {
+                return Some(at);
+            }
+        }
+    })
+}
+
+/// The unpacked kernel of one file, made when it is first asked for: that takes a second and some 60 MB.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked(Option<Option<Vec<u8>>>);
+
+impl Unpacked {
+    /// The kernel in `file`, without its compression; `None` where none is recognised.
+    pub(super) fn get(&mut self, file: &[u8]) -> Option<&[u8]> {
+        self.0.get_or_insert_with(|| unpack(file)).as_deref()
+    }
+}
+
+fn is_kernel(bytes: &[u8]) -> bool {
+    banner(bytes).is_some()
+}
+
+fn unpack(file: &[u8]) -> Option<Vec<u8>> {
+    let payload = bzimage_payload(file).or_else(|| zboot_payload(file));
+    if let Some(unpacked) = payload.map(decode).filter(|k| is_kernel(k)) {
+        return Some(unpacked);
+    }
+    if is_kernel(file) {
+        return Some(file.to_vec());
+    }
+    // As scripts/extract-vmlinux of the kernel does: whatever unpacks to something with a banner.
+    let magics: [&[u8]; 5] =
+        [&[0x1f, 0x8b, 8], b"\xfd7zXZ\0", &[0x28, 0xb5, 0x2f, 0xfd], b"BZh9", &[0x02, 0x21, 0x4c, 0x18]];
+    magics
+        .into_iter()
+        .flat_map(|magic| find_all(file, magic).take(MAX_TRIES))
+        .map(|at| decode(&file[at..]))
+        .find(|kernel| is_kernel(kernel))
+}
+
+fn decode(packed: &[u8]) -> Vec<u8> {
+    if packed.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
+        lz4_legacy(packed)
+    } else {
+        codec::unpack_prefix(packed, MAX_KERNEL)
+    }
+}
+
+/// lz4's legacy frame, as `lz4 -l` writes it: after the magic, blocks of at most 8 MiB, each behind its packed size.
+fn lz4_legacy(packed: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 8 << 20;
+    let mut kernel = Vec::new();
+    let mut rest = packed.get(4..).unwrap_or_default();
+    while let Some((size, behind)) = rest.split_first_chunk::<4>() {
+        let Some(block) = behind.get(..u32::from_le_bytes(*size) as usize) else { break };
+        let Ok(bytes) = lz4_flex::block::decompress(block, BLOCK) else { break };
+        kernel.extend(bytes);
+        if kernel.len() as u64 > MAX_KERNEL {
+            break;
+        }
+        rest = &behind[block.len()..];
+    }
+    kernel
+}
+
+/// payload_offset and payload_length of the x86 boot protocol 2.08.
+fn bzimage_payload(file: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| Some(u32::from_le_bytes(file.get(at..at + 4)?.try_into().ok()?) as usize);
+    let version = u16::from_le_bytes(file.get(0x206..0x208)?.try_into().ok()?);
+    if file.get(0x202..0x206)? != b"HdrS" || version < 0x208 {
+        return None;
+    }
+    // 0 stands for 4, for very old boot loaders.
+    let setup_sects = match file[0x1f1] {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let start = ((setup_sects + 1) * 512).checked_add(word(0x248)?)?;
+    file.get(start..start.checked_add(word(0x24c)?)?)
+}
+
+/// The EFI zboot header of arm64, riscv and loongarch (drivers/firmware/efi/libstub/zboot-header.S).
+fn zboot_payload(file: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| Some(u32::from_le_bytes(file.get(at..at + 4)?.try_into().ok()?) as usize);
+    if !file.starts_with(b"MZ") || file.get(4..8)? != b"zimg" {
+        return None;
+    }
+    let start = word(8)?;
+    file.get(start..start.checked_add(word(12)?)?)
+}
+
+/// The text of an unpacked kernel's own configuration (CONFIG_IKCONFIG): gzip between IKCFG_ST and IKCFG_ED.
+pub(super) fn embedded_config(kernel: &[u8]) -> Option<Vec<u8>> {
+    find_all(kernel, b"IKCFG_ST\x1f\x8b").find_map(|at| {
+        let text = codec::unpack_prefix(&kernel[at + b"IKCFG_ST".len()..], 4 << 20);
+        text.windows(7).any(|w| w == b"CONFIG_").then_some(text)
+    })
+}
+
+/// The encodings that an unpacked kernel has decompressors for: `compressed_formats` of lib/decompress.c has, for
+/// every format that the kernel's source knows, its magic, a pointer to its name, and a pointer to its function: NULL
+/// where that is not configured. `None` where the table is not found, or holds only zeros because a boot loader or
+/// the kernel itself fills it in later.
+pub(super) fn decompressors(kernel: &[u8]) -> Option<BTreeSet<Encoding>> {
+    // 64-bit and 32-bit layouts: size of an entry, of a pointer.
+    [(24, 8), (12, 4)].into_iter().find_map(|(entry, pointer)| table(kernel, entry, pointer))
+}
+
+fn table(kernel: &[u8], entry: usize, pointer: usize) -> Option<BTreeSet<Encoding>> {
+    const FORMATS: [([u8; 2], Encoding); 8] = [
+        ([0x1f, 0x8b], Encoding::Gzip),
+        ([0x1f, 0x9e], Encoding::Gzip),
+        ([0x42, 0x5a], Encoding::Bzip2),
+        ([0x5d, 0x00], Encoding::Lzma),
+        ([0xfd, 0x37], Encoding::Xz),
+        ([0x89, 0x4c], Encoding::Lzo),
+        ([0x02, 0x21], Encoding::Lz4),
+        ([0x28, 0xb5], Encoding::Zstd),
+    ];
+    let mut first = vec![0; pointer];
+    first[..2].copy_from_slice(&FORMATS[0].0);
+    find_all(kernel, &first).find_map(|at| {
+        let mut found = BTreeSet::new();
+        let mut known = 0;
+        for (index, (magic, encoding)) in FORMATS.iter().enumerate() {
+            let Some(row) = kernel.get(at + index * entry..at + (index + 1) * entry) else { break };
+            // Older kernels know fewer formats: the table is then shorter, at its end.
+            if row[..2] != *magic || row[2..pointer].iter().any(|&b| b != 0) {
+                break;
+            }
+            known += 1;
+            if row[2 * pointer..].iter().any(|&b| b != 0) {
+                found.insert(*encoding);
+            }
+        }
+        // Fewer than gzip, bzip2 and lzma never were in the table.
+        (known >= 4 && !found.is_empty()).then_some(found)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bzimage(version: &[u8], payload: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 1024];
+        file[0x1f1] = 1;
+        file[0x202..0x206].copy_from_slice(b"HdrS");
+        file[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        file[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        file[0x300..0x300 + version.len()].copy_from_slice(version);
+        file[0x248..0x24c].copy_from_slice(&16_u32.to_le_bytes());
+        file[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        file.extend([0; 16]);
+        file.extend(payload);
+        file
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bzimage_names_its_release_and_unpacks() {
+        let kernel = [
+            b"Linux version %s\0Linux version 6.1.0-50-amd64 (x@y)\0IKCFG_ST".as_slice(),
+            &gzip(b"CONFIG_RD_XZ=y\n"),
+            b"IKCFG_ED",
+        ]
+        .concat();
+        let file = bzimage(b"6.1.0-50-amd64 (x@y) #1\0", &gzip(&kernel));
+        let mut unpacked = Unpacked::default();
+        assert_eq!(release(&file, &mut unpacked).as_deref(), Some("6.1.0-50-amd64"));
+        assert!(unpacked.0.is_none(), "the header is enough");
+        assert_eq!(unpacked.get(&file), Some(kernel.as_slice()));
+        assert_eq!(embedded_config(&kernel).as_deref(), Some(b"CONFIG_RD_XZ=y\n".as_slice()));
+    }
+
+    #[test]
+    fn a_kernel_of_another_machine_is_found_by_its_banner() {
+        let kernel = b"code Linux version %s (%s) Linux version 5.10.0-8-arm64 (gcc)\0".to_vec();
+        let mut lz4 = vec![0x02, 0x21, 0x4c, 0x18];
+        let block = lz4_flex::block::compress(&kernel);
+        lz4.extend((block.len() as u32).to_le_bytes());
+        lz4.extend(block);
+        for file in [kernel.clone(), gzip(&kernel), [vec![9; 5000], gzip(&kernel), vec![7; 99]].concat(), lz4]
+        {
+            assert_eq!(release(&file, &mut Unpacked::default()).as_deref(), Some("5.10.0-8-arm64"));
+        }
+        assert_eq!(release(b"no kernel", &mut Unpacked::default()), None);
+    }
+
+    #[test]
+    fn the_table_of_decompressors_tells_which_are_configured() {
+        let magics = [[0x1f, 0x8b], [0x1f, 0x9e], [0x42, 0x5a], [0x5d, 0], [0xfd, 0x37], [0x89, 0x4c]];
+        let mut kernel = vec![1; 100];
+        for (index, magic) in magics.iter().enumerate() {
+            kernel.extend(magic);
+            kernel.extend([0; 6]);
+            kernel.extend(0xffff_ffff_8100_0000_u64.to_le_bytes());
+            kernel.extend(if index == 3 { 0 } else { 0xffff_ffff_8200_0000_u64 }.to_le_bytes());
+        }
+        kernel.extend([0; 64]);
+        let found = decompressors(&kernel).unwrap();
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [Encoding::Gzip, Encoding::Bzip2, Encoding::Xz, Encoding::Lzo]
+        );
+        assert_eq!(decompressors(&[0; 500]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(at in 0_usize..1100, with in proptest::collection::vec(any::<u8>(), 0..12), cut in 0_usize..1200) {
+            let mut file = bzimage(b"6.1.0\0", &gzip(b"Linux version 6.1.0 "));
+            for (slot, byte) in file.iter_mut().skip(at).zip(with) {
+                *slot = byte;
+            }
+            file.truncate(cut);
+            let mut unpacked = Unpacked::default();
+            let _ = release(&file, &mut unpacked);
+            if let Some(kernel) = unpacked.get(&file) {
+                let _ = (embedded_config(kernel), decompressors(kernel));
+            }
+        }
+    }
+}
