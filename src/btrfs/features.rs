@@ -97,6 +97,16 @@ impl Features {
         self
     }
 
+    /// What all of `releases` can mount; of none, what Linux 2.6.38 can.
+    #[must_use]
+    pub fn for_kernels<'a>(releases: impl IntoIterator<Item = &'a str>) -> Self {
+        releases
+            .into_iter()
+            .map(Self::for_kernel)
+            .reduce(|a, b| a.common(&b))
+            .unwrap_or_else(|| Self::for_kernel("2.6.38"))
+    }
+
     /// What was chosen and why, a sentence each.
     #[must_use]
     pub fn notes(&self) -> &[String] {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::disk::{INLINE_HEADER_SIZE, Put, SUPER_MIRRORS, SUPER_SIZE};
 use super::pack::{Packed, Stamp};
-use super::{Features, Hint, Region};
+use super::{Features, Region};
 use crate::spool::ReadAt;
 use crate::tree::{Content, Tree};
 
@@ -30,6 +30,19 @@ pub struct PlacedTree {
     pub addresses: Vec<u64>,
 }
 
+/// Figures about an image, for the report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Bytes of data extents.
+    pub data: u64,
+    /// Bytes of tree blocks.
+    pub metadata: u64,
+    /// Bytes of data that are not stored because another file has the same content.
+    pub shared: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
 /// A btrfs file system that is laid out; its bytes are made when they are read.
 ///
 /// Logical addresses are offsets in the image: every chunk is a single stripe that lies where its address says.
@@ -51,8 +64,7 @@ pub struct Image {
     /// Sorted by address.
     pub(super) trees: Vec<PlacedTree>,
     pub(super) regions: Vec<Region>,
-    pub(super) stored: u64,
-    pub(super) shared: u64,
+    pub(super) facts: Facts,
     pub(super) notes: Vec<String>,
 }
 
@@ -78,16 +90,10 @@ impl Image {
         self.fsid
     }
 
-    /// Bytes of file data in extents.
+    /// Figures about the image.
     #[must_use]
-    pub const fn stored(&self) -> u64 {
-        self.stored
-    }
-
-    /// Bytes of file data that are not stored because the same content is there already.
-    #[must_use]
-    pub const fn shared(&self) -> u64 {
-        self.shared
+    pub const fn facts(&self) -> Facts {
+        self.facts
     }
 
     /// What the user should know: the features and why, what could not be kept as it was.

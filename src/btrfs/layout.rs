@@ -7,7 +7,7 @@ use super::disk::{
     self, DEV_ITEM_SIZE, ITEM_SIZE, Key, MAX_EXTENT, Put, ROOT_ITEM_SIZE, STRIPE_LEN, SUPER_MIRRORS, flag,
     id, incompat, kind,
 };
-use super::image::{DataExtent, Image, PlacedTree};
+use super::image::{DataExtent, Facts, Image, PlacedTree};
 use super::namespace::{FileData, GENERATION, InodeItem, MAX_INLINE, Namespace, objectid};
 use super::order::{self, Group};
 use super::pack::{Items, Packed, Stamp};
@@ -133,7 +133,7 @@ pub fn plan(tree: &Tree, options: &Options) -> Result<Image, Error> {
         uuid: uuid_items(&identity).pack(id::UUID_TREE, features.node_size),
     };
     drop(csums);
-    finish(tree, options, space.notes, data, trees, &identity)
+    finish(tree, options, space, data, trees, &identity)
 }
 
 fn check_options(options: &Options) -> Result<(), Error> {
@@ -271,7 +271,7 @@ fn place_data(
 
 const fn hint(group: Group) -> Hint {
     match group {
-        Group::Code(Some(arch)) => Hint::MachineCode(arch),
+        Group::Code(arch) => Hint::MachineCode(arch),
         _ => Hint::Data,
     }
 }
@@ -553,7 +553,7 @@ fn incompat_flags(features: &Features) -> u64 {
 fn finish(
     tree: &Tree,
     options: &Options,
-    notes: Vec<String>,
+    space: Namespace,
     data: Data,
     trees: Trees,
     identity: &Identity,
@@ -670,7 +670,9 @@ fn finish(
             .map(|(tree, addresses)| PlacedTree { tree, addresses }),
     );
     let mut all_notes = features.notes().to_vec();
-    all_notes.extend(notes);
+    all_notes.extend(space.notes);
+    let space_inodes = space.slots.len() as u64;
+    let blocks_in_all = placed.iter().map(|tree| tree.addresses.len() as u64).sum::<u64>();
     Ok(Image {
         len: total,
         features: features.clone(),
@@ -683,8 +685,12 @@ fn finish(
         extents: data.extents,
         trees: placed,
         regions,
-        stored: data.stored,
-        shared: data.shared,
+        facts: Facts {
+            data: data.stored,
+            metadata: blocks_in_all * node,
+            shared: data.shared,
+            inodes: space_inodes,
+        },
         notes: all_notes,
     })
 }

@@ -15,9 +15,10 @@ mod reader;
 mod scan;
 
 pub use features::Features;
-pub use image::Image;
+pub use image::{Facts, Image};
 pub use layout::plan;
-pub use reader::{read, verify_data};
+pub use order::machine;
+pub use reader::{is_btrfs, read, verify_data};
 
 /// How an image is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,12 +60,12 @@ pub enum Arch {
     Arm64,
     /// SPARC.
     Sparc,
-    /// RISC-V.
-    RiscV,
+    /// One without a filter that the kernel has.
+    Other,
 }
 
 /// What a region of the image holds, for the compressor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Zeros only.
     Zero,

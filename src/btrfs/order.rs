@@ -17,7 +17,7 @@ pub struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Programs and shared libraries of one architecture.
-    Code(Option<Arch>),
+    Code(Arch),
     /// Relocatable ELF files: kernel modules, objects. Their call targets are not yet filled in, so that a branch
     /// filter would only disturb them.
     Object,
@@ -58,8 +58,14 @@ fn extension(name: &[u8]) -> &[u8] {
     }
 }
 
+/// The architecture of an ELF file by the first bytes of its header (`e_machine`), or `None` where it is none.
+#[must_use]
+pub fn machine(head: &[u8]) -> Option<Arch> {
+    elf(head).map(|(_, arch)| arch)
+}
+
 /// Type and architecture of an ELF file by its header.
-fn elf(head: &[u8]) -> Option<(u16, Option<Arch>)> {
+fn elf(head: &[u8]) -> Option<(u16, Arch)> {
     if head.len() < 52 || !head.starts_with(b"\x7fELF") {
         return None;
     }
@@ -73,17 +79,16 @@ fn elf(head: &[u8]) -> Option<(u16, Option<Arch>)> {
         if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
     };
     let arch = match (number(18), little) {
-        (header::EM_386 | header::EM_X86_64, true) => Some(Arch::X86),
+        (header::EM_386 | header::EM_X86_64, true) => Arch::X86,
         // xz's filters for PowerPC and SPARC know big-endian code only.
-        (header::EM_PPC | header::EM_PPC64, false) => Some(Arch::PowerPc),
-        (header::EM_SPARC | header::EM_SPARC32PLUS | header::EM_SPARCV9, false) => Some(Arch::Sparc),
-        (header::EM_IA_64, true) => Some(Arch::Ia64),
+        (header::EM_PPC | header::EM_PPC64, false) => Arch::PowerPc,
+        (header::EM_SPARC | header::EM_SPARC32PLUS | header::EM_SPARCV9, false) => Arch::Sparc,
+        (header::EM_IA_64, true) => Arch::Ia64,
         // Programs with the hard-float ABI (EF_ARM_ABI_FLOAT_HARD) are Thumb-2 on every distribution of note.
-        (header::EM_ARM, true) if head[37] & 4 != 0 => Some(Arch::ArmThumb),
-        (header::EM_ARM, true) => Some(Arch::Arm),
-        (header::EM_AARCH64, true) => Some(Arch::Arm64),
-        (header::EM_RISCV, true) => Some(Arch::RiscV),
-        _ => None,
+        (header::EM_ARM, true) if head[37] & 4 != 0 => Arch::ArmThumb,
+        (header::EM_ARM, true) => Arch::Arm,
+        (header::EM_AARCH64, true) => Arch::Arm64,
+        _ => Arch::Other,
     };
     Some((number(16), arch))
 }
@@ -103,9 +108,9 @@ mod tests {
     #[test]
     fn programs_are_code_and_modules_are_not() {
         let x86 = header::EM_X86_64 as u8;
-        assert_eq!(place(b"bin/ls", &header(3, x86), 6.0, 1 << 20).group, Group::Code(Some(Arch::X86)));
+        assert_eq!(place(b"bin/ls", &header(3, x86), 6.0, 1 << 20).group, Group::Code(Arch::X86));
         assert_eq!(place(b"a.ko", &header(1, x86), 6.0, 1 << 20).group, Group::Object);
-        assert_eq!(place(b"bin/ls", &header(2, 21), 6.0, 1 << 20).group, Group::Code(None));
+        assert_eq!(place(b"bin/ls", &header(2, 21), 6.0, 1 << 20).group, Group::Code(Arch::Other));
         assert_eq!(place(b"a.png", b"\x89PNG", 7.99, 1 << 20).group, Group::Dense);
         assert_eq!(place(b"a.txt", b"text", 4.5, 1 << 20).group, Group::Other);
     }

@@ -1,0 +1,200 @@
+//! One block packed and unpacked, in each of the five ways.
+
+use std::io;
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
+use xz2::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
+
+use super::{Compression, calls, lzo};
+use crate::btrfs::Arch;
+
+/// The level of zstd: its slowest. mksquashfs takes 15, and goes as far as 22.
+pub(super) const ZSTD_LEVEL: i32 = 22;
+/// The level of zlib: its best, which is mksquashfs's default too.
+const ZLIB_LEVEL: u32 = 9;
+/// `XZ_PRESET_DEFAULT`, as mksquashfs has it.
+const XZ_PRESET: u32 = 6;
+/// The smallest dictionary that LZMA2 knows.
+const XZ_DICTIONARY_MIN: u32 = 4096;
+/// What an xz decoder may allocate: the kernel gives a block a dictionary of 1 MiB at most.
+const XZ_MEMORY: u64 = 16 << 20;
+
+/// Packs blocks; one for each thread.
+pub(super) struct Encoder {
+    compression: Compression,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    lzo: Option<Box<lzokay_native::Dict>>,
+}
+
+impl Encoder {
+    pub(super) fn new(compression: Compression) -> io::Result<Self> {
+        Ok(Self {
+            compression,
+            zstd: match compression {
+                Compression::Zstd => Some(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+                _ => None,
+            },
+            lzo: (compression == Compression::Lzo).then(|| Box::new(lzokay_native::Dict::new())),
+        })
+    }
+
+    /// `block` packed, or `None` where that is no smaller. `dictionary` is xz's: what a block may have at most;
+    /// `arch` is the machine whose code the block may hold, where its branch filter may be used.
+    pub(super) fn encode(
+        &mut self,
+        block: &[u8],
+        dictionary: u32,
+        arch: Option<Arch>,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let packed = match self.compression {
+            Compression::Xz => xz(block, dictionary, arch.filter(|&arch| calls::repeat(arch, block)))?,
+            Compression::Gzip => zlib(block)?,
+            Compression::Lz4 => Some(lz4_flex::block::compress(block)),
+            Compression::Zstd => match &mut self.zstd {
+                Some(zstd) => Some(zstd.compress(block)?),
+                None => None,
+            },
+            Compression::Lzo => match &mut self.lzo {
+                Some(dict) => Some(lzokay_native::compress_with_dict(block, dict).map_err(io::Error::other)?),
+                None => None,
+            },
+        };
+        Ok(packed.filter(|packed| packed.len() < block.len()))
+    }
+}
+
+/// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
+fn xz(block: &[u8], dictionary: u32, arch: Option<Arch>) -> io::Result<Option<Vec<u8>>> {
+    let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
+    options.dict_size(dictionary.max(XZ_DICTIONARY_MIN));
+    let mut filters = Filters::new();
+    match arch {
+        Some(Arch::X86) => filters.x86(),
+        Some(Arch::Arm) => filters.arm(),
+        Some(Arch::ArmThumb) => filters.arm_thumb(),
+        Some(Arch::Arm64) => filters.arm64(),
+        Some(Arch::PowerPc) => filters.powerpc(),
+        Some(Arch::Sparc) => filters.sparc(),
+        Some(Arch::Ia64) => filters.ia64(),
+        Some(Arch::Other) | None => &mut filters,
+    };
+    filters.lzma2(&options);
+    let mut stream = Stream::new_stream_encoder(&filters, Check::Crc32)?;
+    // What does not fit is no smaller than the block.
+    let mut packed = Vec::with_capacity(block.len());
+    Ok(match stream.process_vec(block, &mut packed, Action::Finish)? {
+        Status::StreamEnd => Some(packed),
+        _ => None,
+    })
+}
+
+/// A zlib stream with a window of 32 KiB.
+fn zlib(block: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut zlib = Compress::new(flate2::Compression::new(ZLIB_LEVEL), true);
+    let mut packed = Vec::with_capacity(block.len());
+    Ok(match zlib.compress_vec(block, &mut packed, FlushCompress::Finish)? {
+        flate2::Status::StreamEnd => Some(packed),
+        _ => None,
+    })
+}
+
+/// Unpacks a block to at most `max` bytes. The error says what is wrong with it.
+pub(super) fn decode(compression: Compression, packed: &[u8], max: usize) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(max);
+    let whole = match compression {
+        Compression::Xz => {
+            let mut stream = Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|e| e.to_string())?;
+            let status = stream.process_vec(packed, &mut out, Action::Finish).map_err(|e| e.to_string())?;
+            status == Status::StreamEnd
+        }
+        Compression::Gzip => {
+            let mut zlib = Decompress::new(true);
+            let status =
+                zlib.decompress_vec(packed, &mut out, FlushDecompress::Finish).map_err(|e| e.to_string())?;
+            status == flate2::Status::StreamEnd
+        }
+        Compression::Zstd => {
+            zstd::bulk::decompress_to_buffer(packed, &mut out).map_err(|e| e.to_string())?;
+            true
+        }
+        Compression::Lz4 => {
+            out.resize(max, 0);
+            let size = lz4_flex::block::decompress_into(packed, &mut out).map_err(|e| e.to_string())?;
+            out.truncate(size);
+            true
+        }
+        Compression::Lzo => match lzo::decode(packed, max) {
+            Some(bytes) => {
+                out = bytes;
+                true
+            }
+            None => false,
+        },
+    };
+    if whole { Ok(out) } else { Err("the stream ends early, is too long or damaged".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut x = 1u32;
+        std::iter::repeat_with(|| {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 24) as u8
+        })
+        .take(len)
+        .collect()
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_not_packed() {
+        for compression in Compression::ALL {
+            let mut encoder = Encoder::new(compression).unwrap();
+            assert_eq!(encoder.encode(&noise(100_000), 1 << 20, None).unwrap(), None, "{compression}");
+        }
+    }
+
+    #[test]
+    fn each_way_there_and_back() {
+        let text: Vec<u8> = (0..40_000u32).flat_map(|n| (n / 7).to_string().into_bytes()).collect();
+        for compression in Compression::ALL {
+            let mut encoder = Encoder::new(compression).unwrap();
+            for arch in [None, Some(Arch::X86), Some(Arch::Ia64), Some(Arch::Arm64)] {
+                let packed = encoder.encode(&text, 1 << 20, arch).unwrap().unwrap();
+                assert_eq!(decode(compression, &packed, text.len()).unwrap(), text, "{compression}");
+                assert!(
+                    decode(compression, &packed, text.len() - 1).is_err(),
+                    "{compression} beyond its bounds"
+                );
+                assert!(
+                    decode(compression, &packed[..packed.len() - 5], text.len()).is_err(),
+                    "{compression} cut"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics(
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            junk in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let text = b"the same words over and over, the same words over and over again and again".repeat(20);
+            for compression in Compression::ALL {
+                let mut packed = Encoder::new(compression).unwrap().encode(&text, 1 << 20, None).unwrap().unwrap();
+                let at = at.index(packed.len());
+                packed[at] = byte;
+                for bytes in [&packed, &junk] {
+                    let out = decode(compression, bytes, text.len());
+                    prop_assert!(out.is_err() || out.is_ok_and(|out| out.len() <= text.len()));
+                }
+            }
+        }
+    }
+}
