@@ -366,13 +366,14 @@ fn root_item(root: Root, owner: u64, node_size: u32, identity: &Identity, time: 
     let mut body = Vec::with_capacity(ROOT_ITEM_SIZE);
     body.u64(1).u64(0).u64(3).u64(u64::from(node_size)).u64(0);
     body.u32(1).u32(0).u32(0).u32(mode::S_IFDIR | 0o755).u64(0);
-    body.u64(if subvolume { ROOT_ITEM_INIT } else { 0 }).zeros(160 - 64);
+    body.u64(if subvolume { ROOT_ITEM_INIT } else { 0 }).zeros(160 - 72);
     body.u64(GENERATION).u64(if subvolume { id::FIRST_FREE } else { 0 }).u64(root.address).u64(0);
     body.u64(root.blocks * u64::from(node_size)).u64(0).u64(0).u32(1).zeros(17).u8(0).u8(root.level);
     body.u64(GENERATION);
     let uuid = if owner == id::FS_TREE { identity.subvolume } else { [0; 16] };
     let time = if owner == id::FS_TREE { time } else { 0 };
     body.bytes(&uuid).zeros(32).zeros(32).time(time).time(time).time(0).time(0).zeros(64);
+    debug_assert_eq!(body.len(), ROOT_ITEM_SIZE);
     body
 }
 
