@@ -1,1 +1,319 @@
-//! To come.
+//! Segments → the new image, written whole or not at all.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::Error;
+use crate::initrd::NewcWriter;
+use crate::spool::ReadAt;
+use crate::tree::{Device, Node, mode};
+
+/// A file that appears under its name only when all of it is written and on disk.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: BufWriter<NamedTempFile>,
+    path: PathBuf,
+    force: bool,
+}
+
+/// The error for a file that would be overwritten.
+fn exists(path: &Path) -> Error {
+    Error::usage("exists already").file(path).hint("choose another name with -o, or replace it with --force")
+}
+
+/// Fails where [`OutputFile::create`] would: an existing file without `force`, no folder, no right to write there.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`].
+pub fn check_output(path: &Path, force: bool) -> Result<(), Error> {
+    OutputFile::create(path, force).map(drop)
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl OutputFile {
+    /// A temporary file beside `path`, removed again unless it is committed. An existing file is kept unless `force`.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] where the file exists or its folder cannot be written.
+    pub fn create(path: &Path, force: bool) -> Result<Self, Error> {
+        if path.is_dir() {
+            return Err(Error::usage("is a folder, where the output file should be").file(path));
+        }
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+        let file = Builder::new()
+            .prefix(".btrsquash-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(folder(path))
+            .map_err(|e| {
+                Error::usage(format!("cannot be written there: {e}"))
+                    .file(path)
+                    .hint("choose a folder you may write to with -o")
+            })?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), path: path.to_owned(), force })
+    }
+
+    /// Writes all to disk and gives the file its name.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] where it cannot be written or exists by now.
+    pub fn commit(self) -> Result<(), Error> {
+        let failed = |e: io::Error| Error::usage(format!("cannot be written: {e}")).file(&self.path);
+        let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.as_file().sync_all().map_err(failed)?;
+        if self.force {
+            file.persist(&self.path).map_err(|e| failed(e.error))?;
+        } else {
+            file.persist_noclobber(&self.path).map_err(|e| match e.error.kind() {
+                io::ErrorKind::AlreadyExists => exists(&self.path),
+                _ => failed(e.error),
+            })?;
+        }
+        // The name itself has to be on disk too.
+        File::open(folder(&self.path)).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for OutputFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// How the squashfs travels in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carry {
+    /// As the regular file /squashfs.img, which the kernel unpacks into rootfs.
+    Regular,
+    /// As the body of an entry that is neither a regular file nor a symbolic link. The kernel skips such bodies
+    /// (init/initramfs.c, `do_header`), so nothing is copied; it is read in place through /sys/firmware/initrd. Its
+    /// first byte lies on a multiple of 4096 of the file.
+    Retained,
+}
+
+/// Name of the entry whose body is a retained squashfs.
+pub const RETAINED_NAME: &str = ".btrsquash/squashfs.img";
+/// Alignment of a retained squashfs in the image: what a loop device's offset may be with any block size.
+pub const RETAINED_ALIGNMENT: u64 = 4096;
+
+/// Sizes of the parts of an image, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Early cpio segments.
+    pub early: u64,
+    /// The cpio that holds the squashfs and its command line.
+    pub squashfs_cpio: u64,
+    /// Where the squashfs starts in the image.
+    pub squashfs_offset: u64,
+    /// The compressed front-end.
+    pub front_end: u64,
+    /// A boot configuration kept at the end.
+    pub bootconfig: u64,
+    /// All.
+    pub total: u64,
+}
+
+/// What goes into an image.
+pub struct Image<'a> {
+    /// The old image.
+    pub old: &'a dyn ReadAt,
+    /// Where its early segments lie.
+    pub early: &'a [Range<u64>],
+    /// Where its boot configuration lies.
+    pub bootconfig: Option<Range<u64>>,
+    /// The squashfs, and how it travels; `None` where it stays outside.
+    pub squashfs: Option<(&'a dyn ReadAt, Carry)>,
+    /// Small files to go beside it: path and content, given the offset of the squashfs in the image.
+    pub extra: &'a dyn Fn(u64) -> Vec<(String, Vec<u8>)>,
+    /// The compressed front-end.
+    pub front_end: &'a [u8],
+    /// Time of the entries that we make.
+    pub time: i64,
+}
+
+fn copy(out: &mut dyn Write, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = range.start;
+    while at < range.end {
+        let count = (range.end - at).min(buffer.len() as u64) as usize;
+        from.read_exact_at(&mut buffer[..count], at)?;
+        out.write_all(&buffer[..count])?;
+        at += count as u64;
+    }
+    Ok(range.end - range.start)
+}
+
+fn align(out: &mut dyn Write, at: u64, to: u64) -> io::Result<u64> {
+    let zeros = at.next_multiple_of(to) - at;
+    out.write_all(&vec![0; zeros as usize])?;
+    Ok(at + zeros)
+}
+
+/// Writes the directories above `path` that are not yet `made`, outermost first.
+fn folders<W: Write>(newc: &mut NewcWriter<W>, made: &mut BTreeSet<String>, path: &str) -> io::Result<()> {
+    for (at, _) in path.match_indices('/') {
+        if made.insert(path[..at].to_owned()) {
+            newc.directory(&path[..at], 0o755)?;
+        }
+    }
+    Ok(())
+}
+
+impl Image<'_> {
+    /// Writes early cpio, the squashfs in a plain cpio, the front-end: the order in which every reader sees all parts.
+    ///
+    /// # Errors
+    /// Those of reading and writing; `InvalidInput` where the squashfs is 4 GiB or larger and has to go into a cpio.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<Parts> {
+        let mut parts = Parts::default();
+        let mut at = 0;
+        for range in self.early {
+            at += copy(out, self.old, range.clone())?;
+            at = align(out, at, 4)?;
+        }
+        parts.early = at;
+        let start = at;
+        let mut newc = NewcWriter::new(&mut *out, self.time);
+        let mut made = BTreeSet::new();
+        if let Some((squashfs, carry)) = self.squashfs {
+            match carry {
+                Carry::Regular => {
+                    newc.header("squashfs.img", mode::S_IFREG | 0o444, &Node::Fifo, squashfs.len(), 0)?;
+                }
+                Carry::Retained => {
+                    // The name is padded with NUL so that the body starts on a multiple of 4096. The directory
+                    // before it matters: the kernel goes on with what the last entry's name left in next_state.
+                    folders(&mut newc, &mut made, RETAINED_NAME)?;
+                    let name = loop {
+                        let header = at + newc.written() + 110;
+                        let shortest = header + RETAINED_NAME.len() as u64 + 1;
+                        let name = shortest.next_multiple_of(RETAINED_ALIGNMENT) - header;
+                        if name <= 4096 {
+                            break name;
+                        }
+                        // Longer than PATH_MAX: one more entry moves the header to where it is not.
+                        newc.directory(".btrsquash", 0o755)?;
+                    };
+                    // A device like /dev/null: no reader of cpio archives makes anything of its body.
+                    let node = Node::CharDevice(Device { major: 1, minor: 3 });
+                    newc.header(RETAINED_NAME, mode::S_IFCHR | 0o400, &node, squashfs.len(), name as usize)?;
+                }
+            }
+            parts.squashfs_offset = at + newc.written();
+            let mut buffer = vec![0; 1 << 20];
+            let mut done = 0;
+            while done < squashfs.len() {
+                let count = (squashfs.len() - done).min(buffer.len() as u64) as usize;
+                squashfs.read_exact_at(&mut buffer[..count], done)?;
+                newc.content(&buffer[..count])?;
+                done += count as u64;
+            }
+            newc.pad()?;
+        }
+        for (path, bytes) in (self.extra)(parts.squashfs_offset) {
+            folders(&mut newc, &mut made, &path)?;
+            newc.file(&path, 0o644, &bytes)?;
+        }
+        newc.pad()?;
+        let written = newc.written();
+        newc.finish()?;
+        // Header, name and padding of the trailer.
+        at = align(out, at + written + 124, 4)?;
+        parts.squashfs_cpio = at - start;
+        out.write_all(self.front_end)?;
+        parts.front_end = self.front_end.len() as u64;
+        at += parts.front_end;
+        if let Some(range) = &self.bootconfig {
+            at = align(out, at, 4)?;
+            parts.bootconfig = copy(out, self.old, range.clone())?;
+            at += parts.bootconfig;
+        }
+        parts.total = at;
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::initrd;
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut out = OutputFile::create(&path, false).unwrap();
+        out.write_all(b"half").unwrap();
+        drop(out);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let mut out = OutputFile::create(&path, false).unwrap();
+        out.write_all(b"whole").unwrap();
+        out.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(OutputFile::create(&path, false).unwrap_err().kind, crate::error::Kind::Usage);
+        let mut out = OutputFile::create(&path, true).unwrap();
+        out.write_all(b"new").unwrap();
+        out.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn parts_add_up_and_are_read_again() {
+        let squashfs = vec![7_u8; 10_001];
+        for carry in [Carry::Regular, Carry::Retained] {
+            let old = b"early!!!".to_vec();
+            let image = Image {
+                old: &old,
+                early: &[],
+                bootconfig: None,
+                squashfs: Some((&squashfs, carry)),
+                extra: &|offset| vec![("etc/cmdline.d/x.conf".into(), offset.to_string().into_bytes())],
+                front_end: &initrd::compress(
+                    &NewcWriter::new(Vec::new(), 0).finish().unwrap(),
+                    initrd::Encoding::Xz,
+                )
+                .unwrap(),
+                time: 1,
+            };
+            let mut out = Vec::new();
+            let parts = image.write(&mut out).unwrap();
+            assert_eq!(parts.total, out.len() as u64);
+            assert_eq!(parts.early + parts.squashfs_cpio + parts.front_end, parts.total);
+            let at = parts.squashfs_offset as usize;
+            assert_eq!(&out[at..at + squashfs.len()], squashfs);
+            let read = initrd::read(&out, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap();
+            assert!(read.tree.get("etc/cmdline.d/x.conf").is_some());
+            assert_eq!(read.segments.len(), 2);
+            match carry {
+                Carry::Regular => assert!(read.tree.get("squashfs.img").is_some()),
+                Carry::Retained => {
+                    assert!(at.is_multiple_of(4096));
+                    let (name, range) = &read.skipped_bodies[0];
+                    assert_eq!(name, RETAINED_NAME.as_bytes());
+                    assert_eq!(*range, at as u64..(at + squashfs.len()) as u64);
+                }
+            }
+        }
+    }
+}

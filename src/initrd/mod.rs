@@ -1,1 +1,179 @@
-//! To come.
+//! Reading an initrd by the rules of the kernel's init/initramfs.c, and writing what that code unpacks.
+//!
+//! An initrd is a row of *segments*: newc archives, each plain or compressed, with zero padding between. [`read`]
+//! gives the rootfs that the kernel would have had, and where each segment lies.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::spool::{ReadAt, Spool};
+use crate::tree::Tree;
+
+mod archive;
+mod compress;
+mod decompress;
+mod lz4;
+mod lzop;
+mod newc;
+mod rootfs;
+mod source;
+
+pub use compress::compress;
+pub use newc::NewcWriter;
+
+/// How a segment is packed: the methods of the kernel's lib/decompress.c, and none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Not compressed.
+    Plain,
+    /// gzip, RFC 1952.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// The legacy .lzma ("alone") format.
+    Lzma,
+    /// xz.
+    Xz,
+    /// The lzop container.
+    Lzo,
+    /// The legacy lz4 frame (`lz4 -l`).
+    Lz4,
+    /// zstd.
+    Zstd,
+}
+
+impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Plain, Self::Gzip, Self::Bzip2, Self::Lzma, Self::Xz, Self::Lzo, Self::Lz4, Self::Zstd];
+
+    /// The name by which the kernel's configuration and messages call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Lzma => "lzma",
+            Self::Xz => "xz",
+            Self::Lzo => "lzo",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The method whose magic bytes `start` begins with (`compressed_formats` of the kernel's lib/decompress.c).
+    #[must_use]
+    pub fn of(start: &[u8]) -> Option<Self> {
+        Some(match start {
+            [0x1f, 0x8b | 0x9e, ..] => Self::Gzip,
+            [b'B', b'Z', ..] => Self::Bzip2,
+            [0x5d, 0x00, ..] => Self::Lzma,
+            [0xfd, b'7', ..] => Self::Xz,
+            [0x89, b'L', ..] => Self::Lzo,
+            [0x02, 0x21, ..] => Self::Lz4,
+            [0x28, 0xb5, ..] => Self::Zstd,
+            [b'0', ..] => Self::Plain,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What reading an image may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most bytes that all segments together may unpack to.
+    pub max_unpacked: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_unpacked: 16 << 30 }
+    }
+}
+
+/// One archive of an initrd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// Counted from 1.
+    pub number: usize,
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// Bytes in the file, without the zero padding after it.
+    pub size: u64,
+    /// Zero bytes after it.
+    pub padding: u64,
+    /// How it is packed.
+    pub encoding: Encoding,
+    /// Bytes of the archive when unpacked: headers, names and content.
+    pub unpacked: u64,
+    /// Entries, the trailer not counted.
+    pub entries: u64,
+    /// Whether it is an early cpio: microcode or ACPI tables that the kernel takes before it unpacks anything.
+    pub early: bool,
+    /// Memory that unpacking it takes in the kernel beside input and output (its dictionary or window), bytes.
+    pub dictionary: u64,
+}
+
+impl Segment {
+    /// Where it lies in the file.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.size
+    }
+}
+
+/// An initrd that was read.
+#[derive(Debug, Clone)]
+pub struct Initrd {
+    /// The rootfs that the kernel would have had, its built-in /dev, /dev/console and /root included.
+    pub tree: Tree,
+    /// The segments in order.
+    pub segments: Vec<Segment>,
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// Paths that early segments wrote (no leading `/`), directories too.
+    pub early_paths: Vec<Vec<u8>>,
+    /// Bodies of entries that the kernel skips because they are neither regular files nor symbolic links: name and
+    /// place in the file. A retained squashfs is one. Of plain segments only.
+    pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
+    /// The boot configuration at the end of the file (`#BOOTCONFIG`), where there is one.
+    pub bootconfig: Option<Range<u64>>,
+    /// What the kernel would have passed over in silence or with a word, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Reads an initrd from `source`; `name` is what errors call it, and `progress` is told how many of its bytes are done.
+///
+/// # Errors
+/// [`crate::error::Kind::Input`] with segment and byte offset where the kernel would stop unpacking, where data is
+/// damaged or too large, or where the temporary file cannot be written.
+pub fn read(
+    source: &dyn ReadAt,
+    name: &Path,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+) -> Result<Initrd, Error> {
+    let rootfs = rootfs::Reader::new(Spool::new().map_err(|e| spool_error(&e))?, limits.max_unpacked);
+    source::read_segments(source, rootfs, progress).map_err(|mut e| {
+        e.place.file.get_or_insert_with(|| name.to_owned());
+        e
+    })
+}
+
+/// The error of a temporary file that cannot be written.
+pub(crate) fn spool_error(error: &std::io::Error) -> Error {
+    Error::input(format!("the temporary file for unpacked data cannot be written: {error}"))
+        .hint("set TMPDIR to a folder with more room")
+}

@@ -1,0 +1,135 @@
+//! Writing a newc archive.
+
+use std::io::{self, Write};
+
+use cpio::newc::Builder;
+
+use crate::tree::{Node, mode};
+
+/// Writes one newc archive, entry by entry; inodes are numbered in that order, times are all the same.
+pub struct NewcWriter<W> {
+    inner: W,
+    time: u32,
+    inode: u32,
+    written: u64,
+}
+
+impl<W: Write> NewcWriter<W> {
+    /// A writer into `inner` that gives every entry the time `time`, seconds since 1970 (newc holds 32 bits).
+    pub fn new(inner: W, time: i64) -> Self {
+        Self { inner, time: u32::try_from(time.max(0)).unwrap_or(u32::MAX), inode: 0, written: 0 }
+    }
+
+    /// Bytes written so far.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// A directory with permission bits `mode`.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        self.entry(path, mode::S_IFDIR | mode, &Node::Fifo, &[])
+    }
+
+    /// A regular file with permission bits `mode`.
+    ///
+    /// # Errors
+    /// Those of the inner writer; `InvalidInput` from 4 GiB on.
+    pub fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+        self.entry(path, mode::S_IFREG | mode, &Node::Fifo, bytes)
+    }
+
+    /// A symbolic link.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
+        self.entry(path, mode::S_IFLNK | 0o777, &Node::Fifo, target.as_bytes())
+    }
+
+    /// A device node, named pipe or socket with permission bits `mode`.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn device(&mut self, path: &str, mode: u32, node: &Node) -> io::Result<()> {
+        self.entry(path, node.type_bits() | mode, node, &[])
+    }
+
+    /// The header and name of an entry with `size` bytes of content, which the caller writes with
+    /// [`NewcWriter::content`]. `namesize` may be given larger than the name needs: it is padded with NUL, where the
+    /// kernel ends it.
+    ///
+    /// # Errors
+    /// Those of the inner writer; `InvalidInput` where the size does not fit into newc's 32 bits.
+    pub fn header(
+        &mut self,
+        path: &str,
+        full_mode: u32,
+        node: &Node,
+        size: u64,
+        padded_name: usize,
+    ) -> io::Result<()> {
+        let size = u32::try_from(size).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "4 GiB or more do not fit into an entry of a newc archive",
+            )
+        })?;
+        self.inode += 1;
+        let name = format!("{path}{}", "\0".repeat(padded_name.saturating_sub(path.len() + 1)));
+        let mut builder = Builder::new(&name)
+            .ino(self.inode)
+            .mode(full_mode)
+            .nlink(if full_mode & mode::S_IFMT == mode::S_IFDIR { 2 } else { 1 })
+            .mtime(self.time);
+        if let Node::CharDevice(device) | Node::BlockDevice(device) = node {
+            builder = builder.rdev_major(device.major).rdev_minor(device.minor);
+        }
+        // The crate writes the header with the first byte of content or, where there is none, at the end. A header
+        // alone is had by asking for an empty file and mending the size, so that content can be streamed.
+        let mut bytes = builder.write(Vec::new(), 0).finish()?;
+        bytes[54..62].copy_from_slice(format!("{size:08x}").as_bytes());
+        self.put(&bytes)
+    }
+
+    /// Content of the entry whose header was just written.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put(bytes)
+    }
+
+    /// Ends the content of an entry: zeros up to a multiple of four.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn pad(&mut self) -> io::Result<()> {
+        let zeros = self.written.next_multiple_of(4) - self.written;
+        self.put(&[0; 4][..zeros as usize])
+    }
+
+    fn entry(&mut self, path: &str, full_mode: u32, node: &Node, bytes: &[u8]) -> io::Result<()> {
+        self.header(path, full_mode, node, bytes.len() as u64, 0)?;
+        self.put(bytes)?;
+        self.pad()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the trailer and gives the inner writer back.
+    ///
+    /// # Errors
+    /// Those of the inner writer.
+    pub fn finish(mut self) -> io::Result<W> {
+        let bytes = cpio::newc::trailer(Vec::new())?;
+        self.put(&bytes)?;
+        Ok(self.inner)
+    }
+}
