@@ -1,1 +1,186 @@
-//! To come.
+//! The built-in front-end: a static init of our own (src/init), the modules, and nothing else.
+
+use std::fmt::Write;
+use std::io;
+
+use super::{FrontEnd, Handover, Overlay, Plan, RuntimeFrom};
+use crate::error::Error;
+use crate::initrd::NewcWriter;
+use crate::tree::{Device, Node};
+
+/// The init, compiled by src/build.rs for the architecture that btrsquash itself is built for.
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// Fails where the built-in front-end cannot boot an image of this architecture (as `uname -m` names it).
+///
+/// # Errors
+/// [`crate::error::Kind::Missing`] where it is another than btrsquash's own.
+pub fn check(arch: &str) -> Result<(), Error> {
+    let own = std::env::consts::ARCH;
+    let same = arch == own || (own == "x86_64" && matches!(arch, "amd64")) || (own == "aarch64" && arch == "arm64");
+    if same {
+        return Ok(());
+    }
+    Err(Error::missing(format!("the image is for {arch}, and the built-in front-end of this btrsquash is for {own}"))
+        .hint("use a btrsquash built for that architecture, or --dracut-root with a root of the image's distribution"))
+}
+
+/// What goes into /etc/cmdline.d: where the root is, under dracut's names; the overlay under its old and new name.
+#[must_use]
+pub fn cmdline(plan: &Plan) -> String {
+    let root = match &plan.runtime {
+        RuntimeFrom::Initramfs => "/squashfs.img".to_owned(),
+        RuntimeFrom::Retained => "retained".to_owned(),
+        RuntimeFrom::Network(address) => address.clone(),
+        RuntimeFrom::Label(label) => format!("LABEL={label}"),
+        RuntimeFrom::Uuid(uuid) => format!("UUID={uuid}"),
+    };
+    let overlay = match plan.overlay {
+        Overlay::DeviceMapper => "0",
+        Overlay::Overlayfs => "1",
+    };
+    format!("root=live:{root} rd.live.image rd.live.overlay.overlayfs={overlay} rd.overlayfs={overlay}")
+}
+
+/// The file that tells the init where a retained squashfs lies in the image: path and content, of fixed length so
+/// that the offset does not depend on itself.
+#[must_use]
+pub fn retained(offset: u64, size: u64) -> (String, Vec<u8>) {
+    (".btrsquash/retained".to_owned(), format!("{offset:020} {size:020}\n").into_bytes())
+}
+
+/// A name that goes into a path of the front-end and into a line of one of its files.
+fn plain(name: &str) -> Result<&str, Error> {
+    let fine = !name.is_empty()
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-~".contains(&b));
+    if fine { Ok(name) } else { Err(Error::input(format!("{name:?} is no name for a kernel or module"))) }
+}
+
+/// Makes the front-end.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`] where the runtime comes over a network, which only dracut can fetch.
+pub fn build(plan: &Plan) -> Result<FrontEnd, Error> {
+    if let RuntimeFrom::Network(address) = &plan.runtime {
+        return Err(Error::usage(format!("the built-in front-end cannot fetch {address}"))
+            .hint("use --front-end dracut, which has network modules"));
+    }
+    for kernel in plan.kernels {
+        plain(&kernel.version)?;
+        kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
+    }
+    let cpio = archive(plan).map_err(|e| Error::input(format!("the front-end cannot be written: {e}")))?;
+    let mut notes = vec![format!("its init is btrsquash's own, {} bytes, static", INIT.len())];
+    if plan.runtime == RuntimeFrom::Retained {
+        notes.push("boot with retain_initrd on the kernel's command line".into());
+    }
+    Ok(FrontEnd { cpio, maker: format!("built-in {}", env!("CARGO_PKG_VERSION")), notes })
+}
+
+fn archive(plan: &Plan) -> io::Result<Vec<u8>> {
+    let mut newc = NewcWriter::new(Vec::new(), plan.time);
+    for folder in ["dev", "proc", "sys", "sysroot", ".btrsquash", ".btrsquash/modules"] {
+        newc.directory(folder, 0o755)?;
+    }
+    // The kernel's own initramfs has it too, unless it was built with another.
+    newc.device("dev/console", 0o600, &Node::CharDevice(Device { major: 5, minor: 1 }))?;
+    newc.file("init", 0o755, INIT)?;
+    for kernel in plan.kernels {
+        let folder = format!(".btrsquash/modules/{}", kernel.version);
+        newc.directory(&folder, 0o755)?;
+        let mut order = String::new();
+        for module in &kernel.modules {
+            newc.file(&format!("{folder}/{}.ko", module.name), 0o644, &module.elf)?;
+            order.push_str(&module.name);
+            order.push('\n');
+        }
+        newc.file(&format!("{folder}/order"), 0o644, order.as_bytes())?;
+    }
+    newc.file(".btrsquash/config", 0o644, config(plan).as_bytes())?;
+    let not_carried: String = plan.not_carried.iter().flat_map(|path| [path.as_str(), "\n"]).collect();
+    newc.file(".btrsquash/not-carried", 0o644, not_carried.as_bytes())?;
+    newc.finish()
+}
+
+fn config(plan: &Plan) -> String {
+    let overlay = match plan.overlay {
+        Overlay::DeviceMapper => "dm",
+        Overlay::Overlayfs => "overlayfs",
+    };
+    let handover = match plan.handover {
+        Handover::Bare => "bare",
+        Handover::Mounted => "mounted",
+    };
+    let runtime = match plan.runtime {
+        RuntimeFrom::Retained => "retained",
+        _ => "live",
+    };
+    let mut text = String::new();
+    for (key, value) in [("overlay", overlay), ("handover", handover), ("runtime", runtime), ("init", plan.init)] {
+        // A line break in the name of a program would start another line.
+        let _ = writeln!(text, "{key}={}", value.replace('\n', ""));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::frontend::{KernelModules, Module};
+    use crate::initrd;
+
+    fn kernels() -> Vec<KernelModules> {
+        let module =
+            |name: &str| Module { name: name.into(), path: format!("kernel/{name}.ko"), elf: vec![1, 2, 3] };
+        vec![KernelModules {
+            version: "6.1.0".into(),
+            modules: vec![module("loop"), module("squashfs")],
+            modules_builtin: None,
+            modules_builtin_modinfo: None,
+        }]
+    }
+
+    fn plan(kernels: &[KernelModules]) -> Plan<'_> {
+        Plan {
+            kernels,
+            overlay: Overlay::DeviceMapper,
+            runtime: RuntimeFrom::Initramfs,
+            init: "/init",
+            handover: Handover::Bare,
+            not_carried: &[],
+            time: 7,
+        }
+    }
+
+    #[test]
+    fn the_front_end_holds_the_init_and_the_modules_in_order() {
+        let kernels = kernels();
+        let made = build(&plan(&kernels)).unwrap();
+        let read = initrd::read(&made.cpio, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap();
+        let content = |path: &str| read.tree.read(read.tree.get(path).unwrap(), 1 << 24).unwrap().unwrap();
+        assert_eq!(content("init"), INIT);
+        assert_eq!(content(".btrsquash/modules/6.1.0/order"), b"loop\nsquashfs\n");
+        assert_eq!(content(".btrsquash/modules/6.1.0/squashfs.ko"), [1, 2, 3]);
+        let config = String::from_utf8(content(".btrsquash/config")).unwrap();
+        assert_eq!(config, "overlay=dm\nhandover=bare\nruntime=live\ninit=/init\n");
+        assert_eq!(made.cpio, build(&plan(&kernels)).unwrap().cpio);
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_refused() {
+        let mut kernels = kernels();
+        let network = Plan { runtime: RuntimeFrom::Network("http://x/y".into()), ..plan(&kernels) };
+        assert_eq!(build(&network).unwrap_err().kind, crate::error::Kind::Usage);
+        assert_eq!(check("sparc").unwrap_err().kind, crate::error::Kind::Missing);
+        kernels[0].modules[0].name = "../x".into();
+        assert!(build(&plan(&kernels)).is_err());
+    }
+
+    #[test]
+    fn the_place_of_a_retained_squashfs_has_a_fixed_length() {
+        assert_eq!(retained(1, 2).1.len(), retained(u64::MAX, u64::MAX).1.len());
+    }
+}

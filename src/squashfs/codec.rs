@@ -114,7 +114,8 @@ pub(super) fn decode(compression: Compression, packed: &[u8], max: usize) -> Res
             status == flate2::Status::StreamEnd
         }
         Compression::Zstd => {
-            zstd::bulk::decompress_to_buffer(packed, &mut out).map_err(|e| e.to_string())?;
+            let mut zstd = zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?;
+            zstd.decompress_to_buffer(packed, &mut out).map_err(|e| e.to_string())?;
             true
         }
         Compression::Lz4 => {

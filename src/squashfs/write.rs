@@ -89,10 +89,11 @@ pub fn write(
         match (size, failed) {
             (Ok(size), None) => Ok(Written { size, ..written }),
             (_, Some(error)) => Err(Error::input(format!("the content of {path} cannot be made: {error}"))),
-            (Err(error), None) => {
-                Err(Error::failed(format!("the squashfs image cannot be written: {error}"))
-                    .hint("is there space left where the new image is written?"))
-            }
+            (Err(error), None) => Err(Error::failed(format!(
+                "the squashfs image cannot be written: {}",
+                io::Error::from(error)
+            ))
+            .hint("is there space left where the new image is written?")),
         }
     })
 }
@@ -168,7 +169,9 @@ fn compressor(regions: &[Region], options: &Options) -> Result<FilesystemCompres
         Compression::Xz => {
             let filters = if options.bcj { filters(regions) } else { 0 };
             let detail = CompressionOptions::Xz(Xz {
-                dictionary_size: options.block_size,
+                // Without options the kernel takes what metadata needs at least; with them, what they say: with
+                // blocks of 4 KiB and a filter it cannot mount what mksquashfs writes.
+                dictionary_size: options.block_size.max(METADATA_SIZE as u32),
                 filters: XzFilter::new(filters),
                 bit_opts: None,
                 fb: None,

@@ -1,1 +1,1 @@
-//! To come.
+//! The built-in front-end, booted.

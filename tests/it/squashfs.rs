@@ -39,7 +39,7 @@ fn content(len: usize) -> Vec<u8> {
         match part % 5 {
             0 => bytes.extend((0..20_000u32).flat_map(|n| format!("{part} line {}\n", n / 3).into_bytes())),
             1 => bytes.resize(bytes.len() + 3_000_000 + part, 0),
-            2 => bytes.extend(noise(part as u32).take(1_500_000)),
+            2 => bytes.extend(noise(part as u32).take(2_500_000)),
             3 => {
                 for at in (0..400_000u32).step_by(16) {
                     bytes.push(0xe8);
@@ -115,7 +115,7 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
             assert_eq!(written.blocks, blocks.len() as u64, "{what}");
             let zeros = blocks.iter().filter(|block| block.iter().all(|&byte| byte == 0)).count();
             assert_eq!(written.holes, zeros as u64, "{what}");
-            assert!(written.stored > 0 && written.size < bytes.len() as u64 / 2, "{what}: {written:?}");
+            assert!(written.stored > 0 && written.size < bytes.len() as u64 / 3 * 2, "{what}: {written:?}");
 
             let out = run(Command::new("unsquashfs").arg("-cat").arg(&image).arg(PATH)).stdout;
             assert!(out == bytes, "{what}: unsquashfs reads something else");
@@ -129,7 +129,7 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
                 // Holes take no space: the kernel counts the rest, in sectors.
                 let holes =
                     blocks.iter().filter(|b| b.iter().all(|&byte| byte == 0)).map(|b| b.len()).sum::<usize>();
-                assert_eq!(stat.blocks(), ((bytes.len() - holes) as u64 - 0 >> 9) + 1, "{what}");
+                assert_eq!(stat.blocks(), ((bytes.len() - holes) as u64).div_ceil(512), "{what}");
             }
         }
     }
@@ -151,7 +151,7 @@ fn names_modes_and_times_as_unsquashfs_lists_them() {
         listed,
         [
             "drwxr-xr-x 0/0 29 2020-09-13 12:26 squashfs-root",
-            "drwxr-xr-x 0/0 32 2020-09-13 12:26 squashfs-root/LiveOS",
+            "drwxr-xr-x 0/0 33 2020-09-13 12:26 squashfs-root/LiveOS",
             "-rw-r--r-- 0/0 3000001 2020-09-13 12:26 squashfs-root/LiveOS/rootfs.img",
         ]
     );
@@ -520,7 +520,7 @@ fn several_threads_read_at_random() {
 fn what_is_no_squashfs_is_said_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
-    write_to(&image, &content(100_000), &[], &Options::default());
+    write_to(&image, &content(3_000_000), &[], &Options::default());
     let good = std::fs::read(&image).unwrap();
     let error = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
@@ -538,7 +538,7 @@ fn what_is_no_squashfs_is_said_with_its_place() {
     assert!(error(&|b| b[28] = 3).contains("byte 28: squashfs 3.0"));
     assert!(error(&|b| b[20] = 2).contains("the old lzma"));
     assert!(error(&|b| b[22] = 19).contains("block size"));
-    assert!(error(&|b| b.truncate(4096)).contains("is it complete"));
+    assert!(error(&|b| b.truncate(1000)).contains("is it complete"));
     assert!(error(&|b| b[64..72].fill(0xee)).contains("inode"));
 }
 

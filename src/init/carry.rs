@@ -1,0 +1,102 @@
+//! Files that a user appended to the initrd go where they went: into the new root, at the same path.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::sys;
+
+/// Copies trees; remembers hard links.
+pub struct Carrier<'a> {
+    /// Paths that stay behind (absolute).
+    pub leave: &'a dyn Fn(&Path) -> bool,
+    links: HashMap<(u64, u64), PathBuf>,
+    device: u64,
+    /// What was carried that is no directory.
+    pub carried: Vec<PathBuf>,
+}
+
+impl<'a> Carrier<'a> {
+    /// Copies what lies on the same file system as `from`.
+    pub fn new(from: &Path, leave: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
+        Ok(Self { leave, links: HashMap::new(), device: fs::symlink_metadata(from)?.dev(), carried: Vec::new() })
+    }
+
+    /// Copies the content of directory `from` into `to`, replacing what has the same name.
+    pub fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let source = entry.path();
+            let data = entry.metadata()?;
+            if data.dev() != self.device || (self.leave)(&source) {
+                continue;
+            }
+            let target = to.join(entry.file_name());
+            let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", source.display()));
+            if data.is_dir() {
+                self.subdirectory(&source, &data, &target).map_err(failed)?;
+            } else {
+                self.file(&source, &data, &target).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn subdirectory(&mut self, source: &Path, data: &Metadata, target: &Path) -> io::Result<()> {
+        let before = self.carried.len();
+        match fs::symlink_metadata(target) {
+            // /lib is a symbolic link on most systems: what is appended to lib/ goes through it.
+            Ok(there) if there.is_dir() || (there.is_symlink() && target.is_dir()) => {
+                return self.directory(source, target);
+            }
+            Ok(_) => fs::remove_file(target)?,
+            Err(_) => {}
+        }
+        fs::create_dir(target)?;
+        self.directory(source, target)?;
+        attributes(data, target)?;
+        if self.carried.len() == before {
+            self.carried.push(target.to_owned());
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, source: &Path, data: &Metadata, target: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(target) {
+            Ok(there) if there.is_dir() => fs::remove_dir_all(target)?,
+            Ok(_) => fs::remove_file(target)?,
+            Err(_) => {}
+        }
+        self.carried.push(target.to_owned());
+        if data.nlink() > 1 {
+            if let Some(first) = self.links.get(&(data.dev(), data.ino())) {
+                return fs::hard_link(first, target);
+            }
+            self.links.insert((data.dev(), data.ino()), target.to_owned());
+        }
+        let kind = data.file_type();
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
+        } else if kind.is_file() {
+            fs::copy(source, target)?;
+            // What was carried is no longer needed here: memory is short.
+            fs::remove_file(source)?;
+        } else if kind.is_socket() {
+            return Ok(());
+        } else {
+            sys::make_node(target, data.mode(), data.rdev())?;
+        }
+        attributes(data, target)
+    }
+}
+
+fn attributes(data: &Metadata, target: &Path) -> io::Result<()> {
+    sys::own(target, data.uid(), data.gid())?;
+    if !data.file_type().is_symlink() {
+        fs::set_permissions(target, fs::Permissions::from_mode(data.mode() & 0o7777))?;
+    }
+    sys::set_times(target, (data.atime(), data.atime_nsec()), (data.mtime(), data.mtime_nsec()))
+}
