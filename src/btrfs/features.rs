@@ -1,82 +1,142 @@
-//! What a kernel's btrfs can mount.
+//! What of the format a kernel version can mount.
 
-/// Features of a file system, chosen by the version of the kernel that mounts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use std::fmt::Write as _;
+
+/// The parts of the on-disk format that came after its first stable form, and the block sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
-    /// Size of a tree block in bytes: 16 KiB since Linux 3.4 (`BIG_METADATA`), before that one page.
+    /// Size of a tree block in bytes.
     pub node_size: u32,
-    /// More hard links in a directory than fit into one item, since Linux 3.7 (`EXTENDED_IREF`).
+    /// Size of a data block in bytes: 4096, or 65536 for kernels that can mount only sectors of their page size.
+    pub sector_size: u32,
+    /// `INODE_EXTREF` items for inodes with more names than fit one item (Linux 3.7).
     pub extended_iref: bool,
-    /// Small back references of tree blocks, since Linux 3.10 (`SKINNY_METADATA`).
+    /// Short extent items for tree blocks (Linux 3.10).
     pub skinny_metadata: bool,
-    /// Holes without an item, since Linux 3.14 (`NO_HOLES`).
-    pub no_holes: bool,
-    /// A tree of subvolume UUIDs, since Linux 3.12.
+    /// A UUID tree; a kernel that knows it makes one at the first writable mount where it is missing (Linux 3.12).
     pub uuid_tree: bool,
+    /// Holes of files have no items (Linux 3.14).
+    pub no_holes: bool,
+    notes: Vec<String>,
 }
 
-/// Size of a data block. Kernels with pages of 64 KiB mount 4 KiB sectors since Linux 5.15 or so, older ones never.
-pub const SECTOR: u32 = 4096;
+/// A kernel release as far as it orders features: `6.1.0-50-amd64` is (6, 1, 0).
+fn version(release: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().ok());
+    let major = numbers.next()??;
+    let minor = numbers.next().flatten().unwrap_or(0);
+    // `5-rc1` and `6.1-x86` have no third number of their own; only 2.6.x is told apart by it.
+    Some((major, minor, numbers.next().flatten().unwrap_or(0)))
+}
 
 impl Features {
-    /// For the kernel with this release (`uname -r`), such as `6.1.0-50-amd64`; what cannot be read as a version gets
-    /// what every kernel since 2.6.38 mounts.
+    /// The newest features that every kernel from `release` (as `uname -r` gives it) on can mount. Where the release
+    /// cannot be understood, the features of 2.6.38.
+    ///
+    /// Versions are those in which mainline got the feature (fs/btrfs history); backports are not counted on.
     #[must_use]
     pub fn for_kernel(release: &str) -> Self {
-        let mut numbers = release
-            .split(|c: char| !c.is_ascii_digit())
-            .map_while(|n| n.parse::<u32>().ok());
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        Self {
-            node_size: if version >= (3, 4) { 16384 } else { 4096 },
-            extended_iref: version >= (3, 7),
-            skinny_metadata: version >= (3, 10),
-            uuid_tree: version >= (3, 12),
-            no_holes: version >= (3, 14),
+        let known = version(release);
+        let at_least = |major, minor| known.is_some_and(|v| v >= (major, minor, 0));
+        let mut notes = Vec::new();
+        if known.is_none() {
+            notes.push(format!(
+                "kernel release '{release}' is not understood: btrfs features of Linux 2.6.38 are used"
+            ));
+        } else if known < Some((2, 6, 31)) {
+            notes.push(format!(
+                "Linux {release} is older than btrfs's present format (2.6.31): it cannot mount the runtime"
+            ));
         }
+        // Nodes larger than a page came with 3.4. Sectors smaller than a page could not be mounted at all before
+        // 5.12 and not written before 5.15; distributions' 64-bit PowerPC kernels and the +64k flavours have pages
+        // of 64 KiB, and so had RHEL 7's and 8's for arm64.
+        let large_pages = ["powerpc64", "ppc64", "64k", "el7.aarch64", "el8.aarch64", "el8_"]
+            .iter()
+            .any(|part| release.contains(part) && (*part != "el8_" || release.ends_with("aarch64")));
+        let sector_size = if large_pages && !at_least(5, 15) { 65_536 } else { 4096 };
+        let node_size = if sector_size > 4096 {
+            notes.push(format!("data blocks and tree blocks of 64 KiB: Linux {release} has pages of 64 KiB and mounts no smaller"));
+            sector_size
+        } else if at_least(3, 4) {
+            16_384
+        } else {
+            4096
+        };
+        let features = Self {
+            node_size,
+            sector_size,
+            extended_iref: at_least(3, 7),
+            skinny_metadata: at_least(3, 10),
+            uuid_tree: at_least(3, 12),
+            no_holes: at_least(3, 14),
+            notes,
+        };
+        features.with_summary(release)
     }
 
-    /// What mounts on all of `releases`.
+    fn with_summary(mut self, release: &str) -> Self {
+        let mut text = format!("btrfs for Linux {release}: tree blocks of {} KiB", self.node_size >> 10);
+        let mut without = Vec::new();
+        for (has, name, since) in [
+            (self.node_size > 4096, "larger tree blocks", "3.4"),
+            (self.extended_iref, "extended inode references", "3.7"),
+            (self.skinny_metadata, "skinny metadata", "3.10"),
+            (self.no_holes, "no-holes", "3.14"),
+        ] {
+            if !has {
+                without.push(format!("{name} ({since})"));
+            }
+        }
+        if without.is_empty() {
+            text.push_str(", extended inode references, skinny metadata, no-holes");
+        } else {
+            let _ = write!(text, ", without {}", without.join(", "));
+        }
+        self.notes.push(text);
+        self
+    }
+
+    /// What all of `releases` can mount; of none, what Linux 2.6.38 can.
     #[must_use]
     pub fn for_kernels<'a>(releases: impl IntoIterator<Item = &'a str>) -> Self {
         releases
             .into_iter()
             .map(Self::for_kernel)
-            .reduce(|a, b| Self {
-                node_size: a.node_size.min(b.node_size),
-                extended_iref: a.extended_iref && b.extended_iref,
-                skinny_metadata: a.skinny_metadata && b.skinny_metadata,
-                no_holes: a.no_holes && b.no_holes,
-                uuid_tree: a.uuid_tree && b.uuid_tree,
-            })
+            .reduce(|a, b| a.common(&b))
             .unwrap_or_else(|| Self::for_kernel("2.6.38"))
     }
 
-    /// The superblock's `incompat_flags`.
+    /// What was chosen and why, a sentence each.
     #[must_use]
-    pub const fn incompat_flags(self) -> u64 {
-        let mixed_backref = 1;
-        let big_metadata = if self.node_size > SECTOR { 1 << 5 } else { 0 };
-        mixed_backref
-            | big_metadata
-            | (self.extended_iref as u64) << 6
-            | (self.skinny_metadata as u64) << 8
-            | (self.no_holes as u64) << 9
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
-    /// The choice in words, for the report.
+    /// The features that both can mount: for an image with several kernels.
     #[must_use]
-    pub fn describe(self) -> String {
-        let mut words = vec![format!("{} KiB nodes", self.node_size / 1024)];
-        for (on, name) in [
-            (self.extended_iref, "extended iref"),
-            (self.skinny_metadata, "skinny metadata"),
-            (self.no_holes, "no-holes"),
-            (self.uuid_tree, "UUID tree"),
-        ] {
-            words.push(if on { name.to_owned() } else { format!("no {name}") });
+    pub fn common(&self, other: &Self) -> Self {
+        let mut notes = self.notes.clone();
+        notes.extend(other.notes.iter().filter(|note| !self.notes.contains(note)).cloned());
+        let (a, b) = (self, other);
+        Self {
+            node_size: if a.sector_size == b.sector_size {
+                a.node_size.min(b.node_size)
+            } else {
+                a.node_size.max(b.node_size)
+            },
+            sector_size: a.sector_size.max(b.sector_size),
+            extended_iref: a.extended_iref && b.extended_iref,
+            skinny_metadata: a.skinny_metadata && b.skinny_metadata,
+            uuid_tree: a.uuid_tree && b.uuid_tree,
+            no_holes: a.no_holes && b.no_holes,
+            notes,
         }
-        words.join(", ")
+    }
+
+    /// Bytes for items and their headers in a leaf (`BTRFS_LEAF_DATA_SIZE`).
+    pub(super) fn leaf_data(&self) -> usize {
+        self.node_size as usize - super::disk::HEADER_SIZE
     }
 }
 
@@ -84,13 +144,34 @@ impl Features {
 mod tests {
     use super::*;
 
+    fn flags(release: &str) -> (u32, u32, [bool; 4]) {
+        let f = Features::for_kernel(release);
+        assert!(f.notes().iter().any(|n| n.contains("tree blocks")));
+        (f.node_size, f.sector_size, [f.extended_iref, f.skinny_metadata, f.uuid_tree, f.no_holes])
+    }
+
     #[test]
-    fn features_follow_the_kernel() {
-        let old = Features::for_kernel("2.6.38.8-35.fc15.x86_64");
-        assert_eq!((old.node_size, old.incompat_flags()), (4096, 1));
-        let new = Features::for_kernel("6.1.0-50-amd64");
-        assert_eq!((new.node_size, new.incompat_flags()), (16384, 0x361));
-        assert_eq!(Features::for_kernels(["6.1.0", "3.5.1"]).incompat_flags(), 0x21);
-        assert_eq!(Features::for_kernel("what"), Features::for_kernels([]));
+    fn features_follow_the_version() {
+        assert_eq!(flags("2.6.38-8-generic"), (4096, 4096, [false; 4]));
+        assert_eq!(flags("3.2.0-4-amd64"), (4096, 4096, [false; 4]));
+        assert_eq!(flags("3.4"), (16384, 4096, [false; 4]));
+        assert_eq!(flags("3.7.10-1.el"), (16384, 4096, [true, false, false, false]));
+        assert_eq!(flags("3.12.0"), (16384, 4096, [true, true, true, false]));
+        assert_eq!(flags("6.1.0-50-amd64"), (16384, 4096, [true; 4]));
+        assert_eq!(flags("5.10.0-8-powerpc64le"), (65536, 65536, [true; 4]));
+        assert_eq!(flags("6.1.0-50-powerpc64le"), (16384, 4096, [true; 4]));
+        assert_eq!(flags("4.18.0-80.el8.aarch64"), (65536, 65536, [true; 4]));
+        assert_eq!(flags("nonsense"), (4096, 4096, [false; 4]));
+        assert!(Features::for_kernel("nonsense").notes()[0].contains("not understood"));
+        assert!(Features::for_kernel("2.6.18").notes()[0].contains("cannot mount"));
+    }
+
+    #[test]
+    fn several_kernels_get_what_all_can_mount() {
+        let both = Features::for_kernel("6.1.0").common(&Features::for_kernel("3.2.0"));
+        assert_eq!((both.node_size, both.sector_size, both.no_holes), (4096, 4096, false));
+        assert_eq!(both.notes().len(), 2);
+        let pages = Features::for_kernel("5.10.0-powerpc64le").common(&Features::for_kernel("6.1.0"));
+        assert_eq!((pages.node_size, pages.sector_size), (65536, 65536));
     }
 }

@@ -1,87 +1,126 @@
-//! The order in which the data of files lies: like beside like, so that a block compresses well.
+//! The order of data: what is alike lies together, so that blocks of 1 MiB, each compressed for itself, come out small.
 
-use super::image::Arch;
+use goblin::elf::header;
 
-/// A class of content; classes lie in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Machine code of one architecture.
-    Code(Arch),
-    /// Text and whatever else compresses.
-    Plain,
-    /// Packed already: compressed modules, archives, pictures.
-    Packed,
+use super::Arch;
+
+/// Where a content goes: contents are sorted by this, then by path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Contents of one group lie together.
+    pub group: Group,
+    /// Order within the group.
+    key: Vec<u8>,
 }
 
-/// The architecture of an ELF file by the start of its header (`e_machine`), or `None` where it is no ELF file.
+/// Groups in the order in which they lie in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Programs and shared libraries of one architecture.
+    Code(Arch),
+    /// Relocatable ELF files: kernel modules, objects. Their call targets are not yet filled in, so that a branch
+    /// filter would only disturb them.
+    Object,
+    /// All else.
+    Other,
+    /// What compression cannot make smaller.
+    Dense,
+}
+
+/// Entropy in bits a byte from which on a content is held to be compressed already.
+const DENSE: f32 = 7.9;
+
+/// Finds the place of a content by a path that it has, its first bytes and its entropy.
+pub fn place(path: &[u8], head: &[u8], entropy: f32, size: u64) -> Place {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    let folder = &path[..path.len() - name.len()];
+    let group = match elf(head) {
+        Some((header::ET_EXEC | header::ET_DYN, arch)) => Group::Code(arch),
+        Some(_) => Group::Object,
+        None if entropy >= DENSE && size >= 16 << 10 => Group::Dense,
+        None => Group::Other,
+    };
+    let mut key = Vec::new();
+    if group == Group::Other || group == Group::Dense {
+        key.extend_from_slice(extension(name));
+        key.push(0);
+    }
+    key.extend_from_slice(folder);
+    key.extend_from_slice(name);
+    Place { group, key }
+}
+
+/// The part of a name after its last dot, where that looks like a file type.
+fn extension(name: &[u8]) -> &[u8] {
+    match name.iter().rposition(|&b| b == b'.') {
+        Some(dot) if dot > 0 && name.len() - dot <= 12 => &name[dot + 1..],
+        _ => b"",
+    }
+}
+
+/// The architecture of an ELF file by the first bytes of its header (`e_machine`), or `None` where it is none.
 #[must_use]
-pub fn machine(start: &[u8]) -> Option<Arch> {
-    let little = match start.get(..6)? {
-        [0x7f, b'E', b'L', b'F', _, 1] => true,
-        [0x7f, b'E', b'L', b'F', _, 2] => false,
+pub fn machine(head: &[u8]) -> Option<Arch> {
+    elf(head).map(|(_, arch)| arch)
+}
+
+/// Type and architecture of an ELF file by its header.
+fn elf(head: &[u8]) -> Option<(u16, Arch)> {
+    if head.len() < 52 || !head.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let little = match head[header::EI_DATA] {
+        header::ELFDATA2LSB => true,
+        header::ELFDATA2MSB => false,
         _ => return None,
     };
-    let bytes = [*start.get(18)?, *start.get(19)?];
-    let number = if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) };
-    Some(match (number, little) {
-        (3 | 62, true) => Arch::X86,
-        // Distributions for 32-bit ARM are built as Thumb-2 since armv7.
-        (40, true) => Arch::ArmThumb,
-        (183, true) => Arch::Arm64,
-        (20 | 21, false) => Arch::PowerPc,
-        (2 | 18 | 43, false) => Arch::Sparc,
-        (50, true) => Arch::Ia64,
-        _ => Arch::Other,
-    })
-}
-
-/// Class of a file by its first bytes.
-pub fn class(start: &[u8]) -> Class {
-    if let Some(arch) = machine(start) {
-        return Class::Code(arch);
-    }
-    match start {
-        [0x1f, 0x8b, ..]
-        | [0xfd, b'7', b'z', b'X', b'Z', ..]
-        | [0x28, 0xb5, 0x2f, 0xfd, ..]
-        | [b'B', b'Z', b'h', ..]
-        | [0x89, b'P', b'N', b'G', ..]
-        | [0xff, 0xd8, 0xff, ..]
-        | [b'P', b'K', 3, 4, ..]
-        | [b'w', b'O', b'F', ..] => Class::Packed,
-        _ => Class::Plain,
-    }
-}
-
-/// What files of one class are sorted by: extension, then name within the folder tree.
-pub fn key(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
-    // libfoo.so.1.2 and libfoo.so belong together; so do foo.templates and bar.templates.
-    let extension = match name.windows(4).position(|w| w == b".so.") {
-        Some(_) => b"so".to_vec(),
-        None => match name.iter().rposition(|&b| b == b'.') {
-            Some(dot) if dot > 0 => name[dot + 1..].to_vec(),
-            _ => Vec::new(),
-        },
+    let number = |at: usize| {
+        let bytes = [head[at], head[at + 1]];
+        if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
     };
-    (extension, path.to_vec())
+    let arch = match (number(18), little) {
+        (header::EM_386 | header::EM_X86_64, true) => Arch::X86,
+        // xz's filters for PowerPC and SPARC know big-endian code only.
+        (header::EM_PPC | header::EM_PPC64, false) => Arch::PowerPc,
+        (header::EM_SPARC | header::EM_SPARC32PLUS | header::EM_SPARCV9, false) => Arch::Sparc,
+        (header::EM_IA_64, true) => Arch::Ia64,
+        // Programs with the hard-float ABI (EF_ARM_ABI_FLOAT_HARD) are Thumb-2 on every distribution of note.
+        (header::EM_ARM, true) if head[37] & 4 != 0 => Arch::ArmThumb,
+        (header::EM_ARM, true) => Arch::Arm,
+        (header::EM_AARCH64, true) => Arch::Arm64,
+        _ => Arch::Other,
+    };
+    Some((number(16), arch))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn header(kind: u8, machine: u8) -> Vec<u8> {
+        let mut head = vec![0; 64];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        head[16] = kind;
+        head[18] = machine;
+        head
+    }
+
     #[test]
-    fn elf_files_are_told_by_their_machine() {
-        let mut elf = [0_u8; 20];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        elf[18] = 62;
-        assert_eq!(machine(&elf), Some(Arch::X86));
-        elf[5] = 2;
-        assert_eq!(machine(&elf), Some(Arch::Other));
-        assert_eq!(machine(b"\x7fELF"), None);
-        assert_eq!(class(b"#!/bin/sh"), Class::Plain);
-        assert!(Class::Code(Arch::X86) < Class::Plain);
-        assert_eq!(key(b"lib/libc.so.6").0, b"so");
+    fn programs_are_code_and_modules_are_not() {
+        let x86 = header::EM_X86_64 as u8;
+        assert_eq!(place(b"bin/ls", &header(3, x86), 6.0, 1 << 20).group, Group::Code(Arch::X86));
+        assert_eq!(place(b"a.ko", &header(1, x86), 6.0, 1 << 20).group, Group::Object);
+        assert_eq!(place(b"bin/ls", &header(2, 21), 6.0, 1 << 20).group, Group::Code(Arch::Other));
+        assert_eq!(place(b"a.png", b"\x89PNG", 7.99, 1 << 20).group, Group::Dense);
+        assert_eq!(place(b"a.txt", b"text", 4.5, 1 << 20).group, Group::Other);
+    }
+
+    #[test]
+    fn files_of_one_type_lie_together() {
+        let at = |path: &[u8]| place(path, b"", 4.0, 5000);
+        assert!(at(b"z/a.mo") < at(b"a/a.txt"));
+        assert!(at(b"a/b.mo") < at(b"b/a.mo"));
+        assert_eq!(extension(b".profile"), b"");
+        assert_eq!(extension(b"x.tar"), b"tar");
     }
 }

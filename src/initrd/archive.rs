@@ -86,7 +86,8 @@ fn parse(bytes: &[u8; HEADER as usize], offset: u64) -> Result<Header, Error> {
 
 fn skip(stream: &mut dyn Stream, count: u64, expected: &str) -> Result<(), Error> {
     let from = stream.offset();
-    let skipped = io::copy(&mut stream.take(count), &mut io::sink()).map_err(|e| io_error(from, &e, expected))?;
+    let skipped =
+        io::copy(&mut stream.take(count), &mut io::sink()).map_err(|e| io_error(from, &e, expected))?;
     if skipped < count {
         return Err(damaged(stream.offset(), format!("the archive ends here, where {expected} should be")));
     }

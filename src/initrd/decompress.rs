@@ -49,10 +49,9 @@ pub fn dictionary(encoding: Encoding, start: &[u8]) -> u64 {
             Some(&level @ b'1'..=b'9') => u64::from(level - b'0') * 400_000,
             _ => 3_600_000,
         },
-        Encoding::Lzma => start
-            .get(1..5)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, |b| u64::from(u32::from_le_bytes(b))),
+        Encoding::Lzma => {
+            start.get(1..5).and_then(|b| b.try_into().ok()).map_or(0, |b| u64::from(u32::from_le_bytes(b)))
+        }
         Encoding::Xz => xz_dictionary(start).unwrap_or(0),
         // 256 KiB blocks, one in and one out: lib/decompress_unlzo.c.
         Encoding::Lzo => 2 * (256 << 10),

@@ -81,7 +81,9 @@ impl<R: BufRead> Decoder<R> {
             return Ok(false);
         }
         if unpacked > BLOCK {
-            return Err(bad(format!("an lzo block of {unpacked} bytes, more than the 256 KiB that Linux takes")));
+            return Err(bad(format!(
+                "an lzo block of {unpacked} bytes, more than the 256 KiB that Linux takes"
+            )));
         }
         let packed = self.u32()? as usize;
         // The kernel skips one checksum word whatever the flags say.
@@ -92,7 +94,8 @@ impl<R: BufRead> Decoder<R> {
         let mut data = vec![0; packed];
         self.input.read_exact(&mut data)?;
         if packed < unpacked {
-            data = lzokay_native::decompress_all(&data, Some(unpacked)).map_err(|e| bad(format!("lzo: {e:?}")))?;
+            data = lzokay_native::decompress_all(&data, Some(unpacked))
+                .map_err(|e| bad(format!("lzo: {e:?}")))?;
         }
         if data.len() != unpacked {
             return Err(bad(format!("an lzo block of {} bytes where {unpacked} were announced", data.len())));

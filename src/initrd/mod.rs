@@ -49,16 +49,8 @@ pub enum Encoding {
 
 impl Encoding {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Plain,
-        Self::Gzip,
-        Self::Bzip2,
-        Self::Lzma,
-        Self::Xz,
-        Self::Lzo,
-        Self::Lz4,
-        Self::Zstd,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Plain, Self::Gzip, Self::Bzip2, Self::Lzma, Self::Xz, Self::Lzo, Self::Lz4, Self::Zstd];
 
     /// The name by which the kernel's configuration and messages call it.
     #[must_use]
@@ -167,7 +159,12 @@ pub struct Initrd {
 /// # Errors
 /// [`crate::error::Kind::Input`] with segment and byte offset where the kernel would stop unpacking, where data is
 /// damaged or too large, or where the temporary file cannot be written.
-pub fn read(source: &dyn ReadAt, name: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Initrd, Error> {
+pub fn read(
+    source: &dyn ReadAt,
+    name: &Path,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+) -> Result<Initrd, Error> {
     let rootfs = rootfs::Reader::new(Spool::new().map_err(|e| spool_error(&e))?, limits.max_unpacked);
     source::read_segments(source, rootfs, progress).map_err(|mut e| {
         e.place.file.get_or_insert_with(|| name.to_owned());

@@ -63,9 +63,19 @@ impl<W: Write> NewcWriter<W> {
     ///
     /// # Errors
     /// Those of the inner writer; `InvalidInput` where the size does not fit into newc's 32 bits.
-    pub fn header(&mut self, path: &str, full_mode: u32, node: &Node, size: u64, padded_name: usize) -> io::Result<()> {
+    pub fn header(
+        &mut self,
+        path: &str,
+        full_mode: u32,
+        node: &Node,
+        size: u64,
+        padded_name: usize,
+    ) -> io::Result<()> {
         let size = u32::try_from(size).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "4 GiB or more do not fit into an entry of a newc archive")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "4 GiB or more do not fit into an entry of a newc archive",
+            )
         })?;
         self.inode += 1;
         let name = format!("{path}{}", "\0".repeat(padded_name.saturating_sub(path.len() + 1)));

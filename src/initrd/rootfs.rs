@@ -124,7 +124,8 @@ impl Reader {
         if last == b"." || last == b".." {
             return None;
         }
-        let parent = if parents.is_empty() { self.tree.root } else { self.tree.resolve(parents.join(&b'/'))? };
+        let parent =
+            if parents.is_empty() { self.tree.root } else { self.tree.resolve(parents.join(&b'/'))? };
         self.tree.names(parent)?;
         Some((parent, last))
     }
@@ -200,7 +201,8 @@ impl Reader {
 
     fn wrote(&mut self, path: &[u8]) {
         if let Some(written) = &mut self.written {
-            written.push(path.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect::<Vec<_>>().join(&b'/'));
+            written
+                .push(path.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect::<Vec<_>>().join(&b'/'));
         }
     }
 

@@ -149,7 +149,9 @@ fn is_early(paths: &[Vec<u8>]) -> bool {
     };
     !paths.is_empty()
         && paths.iter().all(|path| {
-            PLACES.iter().any(|place| inside(path, place) || inside(place, path)) || path.is_empty() || path == b"."
+            PLACES.iter().any(|place| inside(path, place) || inside(place, path))
+                || path.is_empty()
+                || path == b"."
         })
         && paths.iter().any(|path| {
             PLACES.iter().any(|place| path.strip_prefix(*place).is_some_and(|rest| rest.starts_with(b"/")))
@@ -176,7 +178,11 @@ fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
 ///
 /// # Errors
 /// Those of [`super::read`], without the file's name.
-pub fn read_segments(source: &dyn ReadAt, mut rootfs: Reader, progress: &dyn Fn(u64)) -> Result<Initrd, Error> {
+pub fn read_segments(
+    source: &dyn ReadAt,
+    mut rootfs: Reader,
+    progress: &dyn Fn(u64),
+) -> Result<Initrd, Error> {
     let size = source.len();
     let bootconfig = bootconfig(source);
     let end = bootconfig.as_ref().map_or(size, |range| range.start);
@@ -338,7 +344,8 @@ fn compressed(
         let parsed = parse();
         segment.unpacked = stream.offset();
         drop(stream);
-        let end = worker.join().map_err(|_| Error::input(format!("the {encoding} decoder gave up")).at(start))?;
+        let end =
+            worker.join().map_err(|_| Error::input(format!("the {encoding} decoder gave up")).at(start))?;
         segment.size = end - segment.offset;
         parsed?;
         if segment.size == 0 || segment.unpacked == 0 {

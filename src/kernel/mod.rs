@@ -21,6 +21,8 @@ mod codec;
 mod drivers;
 mod modinfo;
 mod source;
+#[cfg(test)]
+pub(crate) mod testing;
 mod vmlinuz;
 
 pub use capability::best as best_encoding;

@@ -30,7 +30,12 @@ pub fn write(image: &dyn ReadAt, path: &Path) {
 
 /// The options that a kernel gets.
 pub fn options(release: &str) -> Options {
-    Options { features: Features::for_kernel(release), free_space: 1 << 30, time: 1_600_000_000, block_size: 1 << 20 }
+    Options {
+        features: Features::for_kernel(release),
+        free_space: 1 << 30,
+        time: 1_600_000_000,
+        block_size: 1 << 20,
+    }
 }
 
 /// What the installer's initrd unpacks to.
@@ -70,7 +75,8 @@ echo "$(grep -c '|' image.txt) paths equal"
 
 fn check(image: &Path) {
     let output = run(std::process::Command::new("btrfs").args(["check", "--check-data-csum"]).arg(image));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("no error found") && !text.to_lowercase().contains("warning"), "{text}");
 }
 

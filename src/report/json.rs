@@ -1,0 +1,23 @@
+//! JSON, as the schemas in `src/report/schema` describe it.
+
+use super::{Exporter, Report};
+use crate::error::Error;
+
+/// Pretty-printed JSON with the fields in a fixed order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json;
+
+impl Exporter for Json {
+    fn export(&self, report: &Report) -> Result<String, Error> {
+        let text = match report {
+            Report::Conversion(report) => serde_json::to_string_pretty(report),
+            Report::Inspection(report) => serde_json::to_string_pretty(report),
+            Report::Difference(report) => serde_json::to_string_pretty(report),
+            Report::Verification(report) => serde_json::to_string_pretty(report),
+            Report::Boot(report) => serde_json::to_string_pretty(report),
+            Report::Min(report) => serde_json::to_string_pretty(report),
+        };
+        text.map(|text| text + "\n")
+            .map_err(|e| Error::failed(format!("the report cannot be written as JSON: {e}")))
+    }
+}

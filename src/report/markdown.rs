@@ -1,0 +1,166 @@
+//! Markdown (GitHub's), for merge requests and release notes.
+
+use super::data::Folder;
+use super::document::{Align, Block, MACHINES, Table, Tone, visible};
+use super::{Exporter, Report, units};
+use crate::error::Error;
+
+/// Markdown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Markdown;
+
+impl Exporter for Markdown {
+    fn export(&self, report: &Report) -> Result<String, Error> {
+        let document = report.document();
+        let mut out = format!("# {}\n\n", escape(&document.title));
+        if !document.subtitle.is_empty() {
+            out.push_str(&format!("{}\n\n", escape(&document.subtitle)));
+        }
+        for block in &document.blocks {
+            render(block, &mut out);
+        }
+        while out.ends_with("\n\n") {
+            out.pop();
+        }
+        Ok(out)
+    }
+}
+
+fn render(block: &Block, out: &mut String) {
+    match block {
+        Block::Section(title) => out.push_str(&format!("## {}\n", escape(title))),
+        Block::Text(cell) => out.push_str(&format!("{}\n", escape(&cell.text))),
+        Block::Verdict { good, text } => {
+            out.push_str(&format!("{} **{}**\n", if *good { "✅" } else { "❌" }, escape(text)));
+        }
+        Block::Tiles(tiles) => {
+            out.push_str("| | before | after | |\n|---|---:|---:|---|\n");
+            for tile in tiles {
+                out.push_str(&format!(
+                    "| {} | {} | **{}** | {} |\n",
+                    escape(&tile.label),
+                    escape(&tile.before),
+                    escape(&tile.after),
+                    escape(&tile.note)
+                ));
+            }
+        }
+        Block::Facts(facts) => {
+            out.push_str("| | |\n|---|---|\n");
+            for (name, value) in facts {
+                out.push_str(&format!("| {} | {} |\n", escape(name), escape(&value.text)));
+            }
+        }
+        Block::Table(rows) => table(rows, out),
+        Block::List(sentences) => {
+            for sentence in sentences {
+                out.push_str(&format!("- {}\n", escape(sentence)));
+            }
+        }
+        Block::Diff { path, diff, truncated } => self::diff(path, diff, *truncated, out),
+        // The tables beside the charts say the same.
+        Block::Bars { .. } => return,
+        Block::Ram { curves, .. } => {
+            out.push_str("| boots with |");
+            MACHINES.iter().for_each(|(_, name)| out.push_str(&format!(" {name} |")));
+            out.push_str("\n|---|");
+            out.push_str(&":-:|".repeat(MACHINES.len()));
+            out.push('\n');
+            for curve in curves {
+                let Some(least) = curve.least else { continue };
+                out.push_str(&format!("| {} |", escape(&curve.label)));
+                for (bytes, _) in MACHINES {
+                    out.push_str(if bytes >= least { " ✅ |" } else { " ❌ |" });
+                }
+                out.push('\n');
+            }
+        }
+        Block::Treemap { root, .. } => folders(root, out),
+    }
+    out.push('\n');
+}
+
+fn table(table: &Table, out: &mut String) {
+    out.push('|');
+    for (name, _) in &table.columns {
+        out.push_str(&format!(" {} |", escape(name)));
+    }
+    out.push_str("\n|");
+    for (_, align) in &table.columns {
+        out.push_str(if *align == Align::Right { "---:|" } else { "---|" });
+    }
+    out.push('\n');
+    for row in &table.rows {
+        out.push('|');
+        for cell in row {
+            let text = escape(&cell.text);
+            let text = if cell.tone == Tone::Bad && !text.is_empty() { format!("**{text}**") } else { text };
+            out.push_str(&format!(" {text} |"));
+        }
+        out.push('\n');
+    }
+}
+
+fn folders(root: &Folder, out: &mut String) {
+    out.push_str("| folder | size | files |\n|---|---:|---:|\n");
+    let mut stack = vec![(String::new(), root)];
+    while let Some((prefix, folder)) = stack.pop() {
+        let path = if folder.name == "/" { "/".into() } else { format!("{prefix}/{}", folder.name) };
+        let size = units::size(folder.bytes);
+        out.push_str(&format!("| {} | {size} | {} |\n", escape(&path), units::grouped(folder.files)));
+        let prefix = if folder.name == "/" { String::new() } else { path };
+        stack.extend(folder.folders.iter().take(12).rev().map(|child| (prefix.clone(), child)));
+    }
+}
+
+fn diff(path: &str, diff: &str, truncated: bool, out: &mut String) {
+    // A fence longer than any run of backticks inside cannot be closed by the file's own text.
+    let longest = diff.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    out.push_str(&format!(
+        "{}{}\n\n{fence}diff\n",
+        escape(path),
+        if truncated { " (cut short)" } else { "" }
+    ));
+    for line in diff.lines() {
+        out.push_str(&line.split('\t').map(visible).collect::<Vec<_>>().join("\t"));
+        out.push('\n');
+    }
+    out.push_str(&fence);
+    out.push('\n');
+}
+
+/// Text of an image as text: nothing in it acts as Markdown or HTML.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in visible(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '@' | '$' => {
+                out.push('\\');
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_names() {
+        assert_eq!(escape("a|b<script>*x*\u{1b}[31m"), "a\\|b&lt;script&gt;\\*x\\*\\\\u{1b}\\[31m");
+    }
+
+    #[test]
+    fn a_diff_cannot_close_its_fence() {
+        let mut out = String::new();
+        diff("p", "+````\n+<b>\n", false, &mut out);
+        assert!(out.contains("`````diff\n+````\n+<b>\n`````\n"), "{out}");
+    }
+}

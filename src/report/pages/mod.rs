@@ -1,0 +1,305 @@
+//! What each report says to people.
+
+mod boot;
+mod conversion;
+mod difference;
+mod inspection;
+mod verification;
+
+use super::budget;
+use super::data::{
+    AspectChange, Budget, Changed, Folder, FrontEndPart, Identity, ImageFile, Item, Origin, Portion, Ram,
+    TextDifference,
+};
+use super::document::{Bar, Block, Cell, Document, RamCurve, RamPoint, Table, Tile, Tone};
+use super::units::{change, count, grouped, mebibytes, memory, percent, size};
+
+pub(super) use boot::{boot, min};
+pub(super) use conversion::conversion;
+pub(super) use difference::difference;
+pub(super) use inspection::inspection;
+pub(super) use verification::verification;
+
+/// Rows of a listing that people read; JSON has all.
+const ROWS: usize = 40;
+
+fn identity_facts(identity: &Identity) -> Vec<(String, Cell)> {
+    let mut facts = vec![("what it is".to_owned(), Cell::from(identity.verdict.clone()))];
+    facts.extend(identity.why.iter().map(|why| (String::new(), Cell::dim(why.clone()))));
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            facts.push((name.to_owned(), value.into()));
+        }
+    };
+    add("distribution", identity.distribution.clone());
+    add("architecture", identity.architecture.clone());
+    add(if identity.kernels.len() > 1 { "kernels" } else { "kernel" }, Some(identity.kernels.join(", ")));
+    let init = identity.init.as_ref().map(|init| {
+        if identity.init_kind.is_empty() { init.clone() } else { format!("{init} ({})", identity.init_kind) }
+    });
+    add("first program", init);
+    add("hand-over", Some(identity.handover.clone()));
+    if !identity.handover_why.is_empty() {
+        facts.push((String::new(), Cell::dim(identity.handover_why.clone())));
+    }
+    facts
+}
+
+fn parts_table(document: &mut Document, caption: &str, image: &ImageFile) {
+    let mut table = Table::new(caption, &["part", ">bytes", ">share", "why"]);
+    for part in &image.parts {
+        table.row([
+            part.name.clone().into(),
+            grouped(part.bytes).into(),
+            percent(part.share).into(),
+            Cell::dim(part.why.clone()),
+        ]);
+    }
+    document.table(table);
+}
+
+fn bar(label: &str, image: &ImageFile) -> Bar {
+    Bar {
+        label: label.to_owned(),
+        parts: image.parts.iter().map(|part| (part.name.clone(), part.bytes)).collect(),
+    }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Measured => "measured",
+        Origin::Computed => "computed",
+    }
+}
+
+/// `592 MiB computed`, or `592 MiB measured, 584 MiB computed`.
+fn least(ram: &Ram) -> String {
+    match ram.measured {
+        Some(measured) => {
+            format!("{} measured, {} computed", mebibytes(measured.value), mebibytes(ram.least.value))
+        }
+        None => format!("{} {}", mebibytes(ram.least.value), origin(ram.least.origin)),
+    }
+}
+
+fn ram_tile(before: Option<&Ram>, after: &Ram) -> Tile {
+    let (old, new) = (before.map(|ram| ram.best().value), after.best().value);
+    let mut note = old.map_or_else(String::new, |old| format!("{}, ", change(old, new)));
+    match before.map(|ram| ram.best().origin) {
+        Some(was) if was != after.best().origin => {
+            note.push_str(&format!("{} → {}", origin(was), origin(after.best().origin)));
+        }
+        _ => note.push_str(origin(after.best().origin)),
+    }
+    Tile {
+        label: "least RAM".into(),
+        before: old.map_or_else(String::new, mebibytes),
+        after: mebibytes(new),
+        note,
+        tone: tone_of(old, new),
+    }
+}
+
+fn size_tile(label: &str, old: u64, new: u64) -> Tile {
+    Tile {
+        label: label.into(),
+        before: size(old),
+        after: size(new),
+        note: change(old, new),
+        tone: tone_of(Some(old), new),
+    }
+}
+
+fn tone_of(old: Option<u64>, new: u64) -> Tone {
+    match old.map(|old| new.cmp(&old)) {
+        Some(std::cmp::Ordering::Less) => Tone::Good,
+        Some(std::cmp::Ordering::Greater) => Tone::Bad,
+        _ => Tone::Dim,
+    }
+}
+
+fn curve(label: &str, ram: &Ram) -> RamCurve {
+    let point = |phase: &super::data::Phase| RamPoint {
+        name: phase.name.clone(),
+        used: phase.used.value,
+        measured: phase.measured.map(|figure| figure.value),
+    };
+    RamCurve {
+        label: label.to_owned(),
+        least: Some(ram.best().value),
+        measured: ram.best().origin == Origin::Measured,
+        points: ram.phases.iter().map(point).collect(),
+    }
+}
+
+/// The section on memory: curves, phases, terms and formula.
+fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
+    if rams.is_empty() {
+        return;
+    }
+    document.section("Memory");
+    document.blocks.push(Block::Ram {
+        caption: "Memory in use over the boot, and which machines boot".into(),
+        curves: rams.iter().map(|(label, ram)| curve(label, ram)).collect(),
+    });
+    let several = rams.len() > 1;
+    let named = |label: &str, text: &str| if several { format!("{label}: {text}") } else { text.to_owned() };
+    for (label, ram) in rams {
+        let mut phases = Table::new(named(label, "memory in use"), &[">#", "moment", ">in use", ">measured"]);
+        if ram.phases.iter().any(|phase| phase.measured.is_some()) {
+            for (number, phase) in (1..).zip(&ram.phases) {
+                phases.row([
+                    Cell::dim(i64::to_string(&number)),
+                    phase.name.clone().into(),
+                    memory(phase.used.value).into(),
+                    phase.measured.map_or_else(String::new, |figure| memory(figure.value)).into(),
+                ]);
+            }
+        } else {
+            phases.columns.truncate(3);
+            for (number, phase) in (1..).zip(&ram.phases) {
+                phases.row([
+                    Cell::dim(i64::to_string(&number)),
+                    phase.name.clone().into(),
+                    memory(phase.used.value).into(),
+                ]);
+            }
+        }
+        let mut terms = Table::new(named(label, "what it is made of"), &["term", ">memory", "why"]);
+        for part in &ram.parts {
+            terms.row([
+                part.name.clone().into(),
+                memory(part.figure.value).into(),
+                Cell::dim(part.why.clone()),
+            ]);
+        }
+        let heading = if several { format!("{label} needs") } else { "needs".into() };
+        document.blocks.push(Block::Facts(vec![
+            (heading, least(ram).into()),
+            ("formula".into(), ram.formula.clone().into()),
+        ]));
+        document.table(phases);
+        document.table(terms);
+        if !ram.notes.is_empty() {
+            document.blocks.push(Block::List(ram.notes.clone()));
+        }
+    }
+}
+
+fn front_end_section(document: &mut Document, front_end: &FrontEndPart) {
+    document.section("Front-end");
+    document.blocks.push(Block::Facts(vec![
+        ("made by".into(), front_end.maker.clone().into()),
+        (
+            "size".into(),
+            format!(
+                "{} as {}, {} unpacked",
+                size(front_end.compressed),
+                front_end.encoding,
+                size(front_end.unpacked)
+            )
+            .into(),
+        ),
+    ]));
+    for kernel in &front_end.kernels {
+        let modules: Vec<String> =
+            kernel.modules.iter().map(|module| format!("{} ({})", module.name, size(module.bytes))).collect();
+        document.blocks.push(Block::Facts(vec![(
+            kernel.version.clone(),
+            format!(
+                "adds {} in {}: {}",
+                size(kernel.bytes),
+                count(kernel.modules.len() as u64, "module"),
+                modules.join(", ")
+            )
+            .into(),
+        )]));
+    }
+    if !front_end.notes.is_empty() {
+        document.blocks.push(Block::List(front_end.notes.clone()));
+    }
+}
+
+fn portions_table(document: &mut Document, caption: &str, portions: &[Portion]) {
+    let mut table = Table::new(caption, &["what", ">files", ">size", "why"]);
+    for portion in portions {
+        table.row([
+            portion.what.clone().into(),
+            grouped(portion.files).into(),
+            size(portion.bytes).into(),
+            Cell::dim(portion.why.clone()),
+        ]);
+    }
+    document.table(table);
+}
+
+fn folders_section(document: &mut Document, title: &str, folders: &Folder) {
+    if folders.bytes > 0 {
+        document.section(title);
+        document.blocks.push(Block::Treemap {
+            caption: format!("{}: {} in {}", title, size(folders.bytes), count(folders.files, "file")),
+            root: folders.clone(),
+        });
+    }
+}
+
+fn items_table(document: &mut Document, title: &str, items: &[Item]) {
+    if items.is_empty() {
+        return;
+    }
+    document.section(format!("{title}: {}", grouped(items.len() as u64)));
+    let mut table = Table::new(title, &["path", "what", ">size"]);
+    for item in items.iter().take(ROWS) {
+        let bytes = if item.kind == "file" { size(item.bytes) } else { String::new() };
+        table.row([item.path.clone().into(), Cell::dim(item.kind.clone()), bytes.into()]);
+    }
+    document.table(table);
+    more(document, items.len());
+}
+
+fn changed_table(document: &mut Document, title: &str, changed: &[&Changed]) {
+    if changed.is_empty() {
+        return;
+    }
+    document.section(format!("{title}: {}", grouped(changed.len() as u64)));
+    let mut table = Table::new(title, &["path", "what", "before → after"]);
+    for path in changed.iter().take(ROWS) {
+        for (i, AspectChange { aspect, old, new }) in path.aspects.iter().enumerate() {
+            let name = if i == 0 { path.path.clone() } else { String::new() };
+            table.row([name.into(), aspect.name().into(), Cell::dim(format!("{old} → {new}"))]);
+        }
+    }
+    document.table(table);
+    more(document, changed.len());
+}
+
+fn more(document: &mut Document, total: usize) {
+    if total > ROWS {
+        let rest = grouped((total - ROWS) as u64);
+        document.text(Cell::dim(format!("… and {rest} more; --json lists all")));
+    }
+}
+
+fn texts_section(document: &mut Document, title: &str, texts: &[TextDifference]) {
+    if texts.is_empty() {
+        return;
+    }
+    document.section(title);
+    for text in texts {
+        document.blocks.push(Block::Diff {
+            path: text.path.clone(),
+            diff: text.diff.clone(),
+            truncated: text.truncated,
+        });
+    }
+}
+
+fn budgets_section(document: &mut Document, budgets: &[Budget]) {
+    if budgets.is_empty() {
+        return;
+    }
+    document.section("Budgets");
+    for limit in budgets {
+        document.blocks.push(Block::Verdict { good: limit.kept, text: budget::sentence(limit) });
+    }
+}

@@ -1,0 +1,163 @@
+use std::path::Path;
+
+use super::*;
+
+/// Every kind of report with every field filled.
+fn with_all(check: &mut dyn FnMut(&str, &Report)) {
+    check("conversion", &Report::Conversion(&samples::conversion()));
+    let dry =
+        Conversion { dry_run: true, new: None, ram_after: None, timings: None, ..samples::conversion() };
+    check("conversion", &Report::Conversion(&dry));
+    check("inspection", &Report::Inspection(&samples::inspection()));
+    check("difference", &Report::Difference(&samples::difference()));
+    check("verification", &Report::Verification(&samples::verification(true)));
+    check("verification", &Report::Verification(&samples::verification(false)));
+    check("boot", &Report::Boot(&samples::boot(true)));
+    check("boot", &Report::Boot(&samples::boot(false)));
+    check("min", &Report::Min(&samples::min()));
+}
+
+fn schema(name: &str) -> serde_json::Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/report/schema/{name}.json"));
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+fn json_and_schemas_agree() {
+    with_all(&mut |name, report| {
+        let validator = jsonschema::validator_for(&schema(name)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&Json.export(report).unwrap()).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path)).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    });
+}
+
+/// A field that is in the data and not in the schema, or the other way round, fails: each object of the schema
+/// forbids what it does not name and requires what it names.
+#[test]
+fn schemas_are_strict() {
+    fn walk(value: &serde_json::Value, at: &str) {
+        if let Some(properties) = value.get("properties").and_then(|p| p.as_object()) {
+            assert_eq!(value["additionalProperties"], false, "{at}");
+            let required: Vec<&str> =
+                value["required"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
+            for name in properties.keys().filter(|name| *name != "timings") {
+                assert!(required.contains(&name.as_str()), "{at}: {name} is not required");
+            }
+        }
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| walk(v, &format!("{at}/{k}"))),
+            serde_json::Value::Array(list) => list.iter().for_each(|v| walk(v, at)),
+            _ => {}
+        }
+    }
+    for name in ["conversion", "inspection", "difference", "verification", "boot", "min"] {
+        walk(&schema(name), name);
+    }
+}
+
+#[test]
+fn reports_can_be_read_back() {
+    let min = samples::min();
+    let text = Json.export(&Report::Min(&min)).unwrap();
+    assert_eq!(serde_json::from_str::<MinReport>(&text).unwrap(), min);
+    let conversion = samples::conversion();
+    let text = Json.export(&Report::Conversion(&conversion)).unwrap();
+    assert_eq!(serde_json::from_str::<Conversion>(&text).unwrap(), conversion);
+}
+
+#[test]
+fn plain_text_fits_80_columns_and_holds_no_control_characters() {
+    with_all(&mut |name, report| {
+        let text = Text.export(report).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            // The title is one line, however long the names of the files are: scripts read it.
+            assert!(number == 0 || line.chars().count() <= 80, "{name}: {line:?}");
+            assert!(!line.chars().any(|c| c.is_control() && c != '\t'), "{name}: {line:?}");
+        }
+    });
+}
+
+#[test]
+fn colour_only_adds_colour() {
+    with_all(&mut |_, report| {
+        let plain = Terminal { colour: false, width: 80 }.export(report).unwrap();
+        let coloured = Terminal { colour: true, width: 80 }.export(report).unwrap();
+        assert!(coloured.contains("\x1b["));
+        let mut stripped = String::new();
+        for piece in coloured.split('\x1b') {
+            stripped.push_str(
+                piece.strip_prefix('[').and_then(|p| p.split_once('m')).map_or(piece, |(_, text)| text),
+            );
+        }
+        let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        assert_eq!(trimmed(&stripped), trimmed(&plain));
+    });
+}
+
+#[test]
+fn pages_hold_no_script_and_fetch_nothing() {
+    with_all(&mut |name, report| {
+        let page = Html.export(report).unwrap();
+        assert!(!page.contains("<script"), "{name}");
+        for word in ["http:", "https:", "//", "url(", "@import", "src="] {
+            assert!(!page.contains(word), "{name} holds {word}");
+        }
+        assert!(!page.contains('\x1b'), "{name}");
+        // Whatever is opened is closed, in order: text of an image cannot open anything.
+        let mut open = Vec::new();
+        for tag in page.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            let word: String =
+                tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            if tag.starts_with('!') || tag.ends_with('/') || ["meta", "link"].contains(&word.as_str()) {
+                continue;
+            }
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(word), "{name}");
+            } else {
+                open.push(word);
+            }
+        }
+        assert!(open.is_empty(), "{name}: {open:?}");
+    });
+}
+
+#[test]
+fn markdown_holds_no_html() {
+    with_all(&mut |name, report| {
+        let text = Markdown.export(report).unwrap();
+        let outside: String = text.split("```").step_by(2).collect();
+        assert!(!outside.contains('<'), "{name}");
+        assert!(!text.contains('\x1b'), "{name}");
+    });
+}
+
+#[test]
+fn formats_go_by_the_ending() {
+    for name in ["a.json", "a.txt", "a.md", "a.html"] {
+        assert!(exporter_for(Path::new(name)).is_ok());
+    }
+    assert!(exporter_for(Path::new("a.pdf")).is_err());
+}
+
+#[test]
+fn what_people_read() {
+    let text = |report: &Report| Text.export(report).unwrap();
+    insta::assert_snapshot!("conversion", text(&Report::Conversion(&samples::conversion())));
+    insta::assert_snapshot!("inspection", text(&Report::Inspection(&samples::inspection())));
+    insta::assert_snapshot!("difference", text(&Report::Difference(&samples::difference())));
+    insta::assert_snapshot!("verification_holds", text(&Report::Verification(&samples::verification(true))));
+    insta::assert_snapshot!("verification_fails", text(&Report::Verification(&samples::verification(false))));
+    insta::assert_snapshot!("boot_failed", text(&Report::Boot(&samples::boot(false))));
+    insta::assert_snapshot!("min", text(&Report::Min(&samples::min())));
+    insta::assert_snapshot!(
+        "conversion_markdown",
+        Markdown.export(&Report::Conversion(&samples::conversion())).unwrap()
+    );
+    insta::assert_snapshot!(
+        "conversion_page",
+        Html.export(&Report::Conversion(&samples::conversion())).unwrap()
+    );
+}
