@@ -23,8 +23,6 @@ pub const INODE_ITEM_SIZE: usize = 160;
 pub const INLINE_HEADER_SIZE: usize = 21;
 /// Size of `btrfs_file_extent_item` for an extent of its own.
 pub const FILE_EXTENT_SIZE: usize = 53;
-/// Size of `btrfs_dir_item` without the name.
-pub const DIR_ITEM_SIZE: usize = 30;
 /// Size of `btrfs_root_item` with the fields of Linux 3.6.
 pub const ROOT_ITEM_SIZE: usize = 439;
 /// Size of `btrfs_dev_item`.

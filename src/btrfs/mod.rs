@@ -87,3 +87,6 @@ pub struct Region {
     /// What it holds.
     pub hint: Hint,
 }
+
+#[cfg(test)]
+mod tests;
