@@ -1,0 +1,277 @@
+//! Running dracut and depmod, with nothing of the host's configuration and as any user.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{Dracut, Files, Item, first, put, scripts, underscored};
+use crate::error::Error;
+use crate::frontend::{KernelModules, Plan, RuntimeFrom};
+use crate::initrd::{self, Limits};
+use crate::tree::Node;
+
+/// Where programs are looked for, by us and by dracut.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Largest image that dracut may make; the usual one has 30 MB.
+const MAX_IMAGE: u64 = 1 << 30;
+/// In a mount and process namespace of its own: the chroot needs /proc (bash's `<( )`) and /dev.
+const ENTER: &str = r#"cd "$1" && { mount -t proc proc proc 2> /dev/null || mount --rbind /proc proc; } && mount --rbind /dev dev || exit
+shift; exec chroot . "$@""#;
+/// What to install for a front-end whose runtime comes over the network.
+const NETWORK_HINT: &str = "apt install dracut-network isc-dhcp-client iputils-arping curl, or dnf install dracut-network dhcp-client iputils curl; \
+or use --front-end built-in";
+
+/// See [`super::find`].
+pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
+    let root = root
+        .map(|dir| {
+            let dir = fs::canonicalize(dir).map_err(|e| Error::usage(format!("--dracut-root: {e}")).file(dir))?;
+            if dir.is_dir() { Ok(dir) } else { Err(Error::usage("--dracut-root is not a folder").file(dir)) }
+        })
+        .transpose()?;
+    let inside = |path: &str| root.as_ref().map_or_else(|| PathBuf::from(path), |dir| dir.join(path.trim_start_matches('/')));
+    let missing = |what: &str| {
+        let error = Error::missing(format!("{what} is not installed"));
+        let error = error.hint(
+            "apt install dracut-core dracut-live, or dnf install dracut dracut-live; or use --front-end built-in, which needs neither",
+        );
+        if let Some(dir) = &root { error.file(dir) } else { error }
+    };
+    let program = PATH
+        .split(':')
+        .map(|dir| format!("{dir}/dracut"))
+        .find(|path| inside(path).is_file())
+        .ok_or_else(|| missing("dracut"))?;
+    let base = "/usr/lib/dracut";
+    let mut modules: Vec<String> = fs::read_dir(inside(base).join("modules.d"))
+        .map_err(|_| missing("dracut (its /usr/lib/dracut/modules.d)"))?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().map(|name| name.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned()))
+        .collect();
+    modules.sort();
+    modules.dedup();
+    if !modules.iter().any(|name| name == "dmsquash-live") {
+        return Err(missing("dracut's module dmsquash-live"));
+    }
+    let mut dracut = Dracut { program: program.into(), base: base.into(), root, version: String::new(), modules };
+    for (tool, package) in [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("switch_root", "util-linux")] {
+        if !dracut.has_program(tool) {
+            return Err(Error::missing(format!("{tool}, which dracut packs, is not installed"))
+                .hint(format!("install {package}, or use --front-end built-in")));
+        }
+    }
+    let output = dracut
+        .command(&dracut.program, Path::new("/"))
+        .arg("--version")
+        .output()
+        .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
+    // `dracut 059-4`
+    let text = String::from_utf8_lossy(&output.stdout);
+    dracut.version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or_else(
+        || Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
+        |word| Ok(word.to_owned()),
+    )?;
+    Ok(dracut)
+}
+
+impl Dracut {
+    /// Whether dracut will find the program.
+    fn has_program(&self, name: &str) -> bool {
+        PATH.split(':').any(|dir| {
+            let path = Path::new(dir).join(name);
+            self.root.as_ref().map_or_else(|| path.clone(), |root| root.join(path.strip_prefix("/").unwrap_or(&path))).is_file()
+        })
+    }
+
+    /// A command in dracut's file tree that inherits nothing: dracut reads its settings from variables too.
+    fn command(&self, program: &Path, temporary: &Path) -> Command {
+        let mut command = match &self.root {
+            None => Command::new(program),
+            Some(root) => {
+                let mut command = Command::new("unshare");
+                if !rustix::process::geteuid().is_root() {
+                    command.arg("--map-root-user");
+                }
+                command.args(["--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh"]).arg(root).arg(program);
+                command
+            }
+        };
+        command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("TMPDIR", temporary).stdin(Stdio::null());
+        command
+    }
+
+    /// The dracut modules for `plan`; all else that they need dracut adds itself.
+    fn wanted_modules(&self, plan: &Plan<'_>) -> Result<Vec<&'static str>, Error> {
+        let has = |name: &str| self.modules.iter().any(|module| module == name);
+        let mut wanted = vec!["base", "dm", "dmsquash-live"];
+        // dash is a tenth of bash. In dracut-ng shell-interpreter makes /bin/sh.
+        wanted.push(if has("dash") && self.has_program("dash") { "dash" } else { "bash" });
+        if has("shell-interpreter") {
+            wanted.push("shell-interpreter");
+        }
+        if let RuntimeFrom::Network(address) = &plan.runtime {
+            wanted.extend(["network", "url-lib", "livenet"]);
+            // network-legacy is the one that works without systemd or a bus in the initramfs.
+            let legacy = has("network-legacy") && self.has_program("dhclient") && (self.has_program("arping") || self.has_program("arping2"));
+            wanted.push(if legacy { "network-legacy" } else { "network-manager" });
+            if address.starts_with("nfs") {
+                wanted.push("nfs");
+            }
+            let manager = self.has_program("NetworkManager") && has("network-manager");
+            if !(has("livenet") && has("url-lib") && self.has_program("curl") && (legacy || manager)) {
+                return Err(Error::missing("dracut's network modules, or what they pack (curl, dhclient, arping), are not installed").hint(NETWORK_HINT));
+            }
+        }
+        match wanted.iter().find(|name| !has(name)) {
+            None => Ok(wanted),
+            Some(name) => Err(Error::missing(format!("dracut's module {name} is not installed")).hint(NETWORK_HINT)),
+        }
+    }
+}
+
+/// A folder that goes when it is dropped, in TMPDIR or in the file tree whose dracut is run.
+fn scratch(root: Option<&Path>) -> Result<TempDir, Error> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("btrsquash-");
+    match root {
+        None => builder.tempdir(),
+        Some(root) => builder.tempdir_in(root.join("tmp")),
+    }
+    .map_err(|e| Error::failed(format!("no temporary folder for dracut: {e}")).hint("set TMPDIR to a folder with 200 MB of free space"))
+}
+
+/// An error with the last lines that a program wrote.
+fn last_words(program: &str, status: std::process::ExitStatus, stdout: &[u8], stderr: &[u8]) -> Error {
+    let text = format!("{}{}", String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(8)..].join("\n  ");
+    Error::failed(format!("{program} failed ({status})")).hint(format!("its last words:\n  {tail}"))
+}
+
+/// Runs dracut and reads the image that it made.
+pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
+    let modules = dracut.wanted_modules(plan)?.join(" ");
+    let folder = scratch(dracut.root.as_deref())?;
+    let io = |e: std::io::Error| Error::failed(format!("dracut's temporary folder: {e}"));
+    let empty = folder.path().join("conf.d");
+    fs::create_dir(&empty).map_err(io)?;
+    // A distribution's own settings lie beside dracut: a file of the same name in the folder of settings hides each.
+    for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
+        let settings = dracut.root.as_ref().map_or_else(|| settings.clone(), |root| root.join(settings.strip_prefix("/").unwrap_or(&settings)));
+        for entry in fs::read_dir(settings).into_iter().flatten().flatten() {
+            File::create(empty.join(entry.file_name())).map_err(io)?;
+        }
+    }
+    let inside = |path: &Path| match &dracut.root {
+        None => path.to_owned(),
+        Some(root) => Path::new("/").join(path.strip_prefix(root).unwrap_or(path)),
+    };
+    let image = folder.path().join("image");
+    let temporary = inside(folder.path());
+    let output = dracut
+        .command(&dracut.program, &temporary)
+        .args(["--conf", "/dev/null", "--confdir"])
+        .arg(inside(&empty))
+        .arg("--tmpdir")
+        .arg(&temporary)
+        .args(["--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--nofscks", "--nostrip", "--nohardlink"])
+        // The modules of the closure are added by us: dracut would take whole folders of drivers with them.
+        .args(["--no-compress", "--no-kernel", "--force", "--modules", &modules, "--install", scripts::EXTRA_PROGRAMS])
+        .args(["--kver", first(plan.kernels)])
+        .arg(inside(&image))
+        .current_dir(folder.path())
+        .output()
+        .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
+    let failed = || last_words("dracut", output.status, &output.stdout, &output.stderr);
+    if !output.status.success() {
+        return Err(failed());
+    }
+    let source = File::open(&image).map_err(|_| failed())?;
+    let limits = Limits { max_unpacked: MAX_IMAGE };
+    let image = initrd::read(&source, Path::new("dracut's image"), &limits, &|_| ())?;
+    files(&image.tree)
+}
+
+/// The entries of an image; a further name of a file becomes a link to the first.
+fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
+    let mut files = Files::new();
+    let mut names: BTreeMap<_, String> = BTreeMap::new();
+    for entry in tree.walk().filter(|entry| !entry.path.is_empty()) {
+        let name = |bytes: &[u8]| {
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| Error::failed(format!("dracut packed a file with an odd name: {}", crate::tree::display(bytes))))
+        };
+        let path = name(&entry.path)?;
+        let inode = tree.inode(entry.id);
+        let item = match &inode.node {
+            Node::Directory(_) => Item::Directory(if inode.mode & 0o1000 == 0 { 0o755 } else { 0o1777 }),
+            Node::Symlink(target) => Item::Symlink(name(target)?),
+            Node::Regular(_) => match names.get(&entry.id) {
+                Some(first) => Item::Symlink(format!("/{first}")),
+                None => {
+                    names.insert(entry.id, path.clone());
+                    let bytes = tree.read(entry.id, MAX_IMAGE).map_err(|e| Error::failed(format!("dracut's image cannot be read: {e}")))?;
+                    Item::File(inode.mode & 0o111 != 0, bytes.unwrap_or_default())
+                }
+            },
+            Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo | Node::Socket => continue,
+        };
+        put(&mut files, &path, item);
+    }
+    Ok(files)
+}
+
+/// The files below lib/modules/VERSION for a kernel: its modules and the tables that depmod makes for just them.
+///
+/// Nothing that an image names becomes a host path: a module is staged under its own, checked name.
+pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let folder = scratch(None)?;
+    let io = |e: std::io::Error| Error::failed(format!("the temporary folder for depmod: {e}"));
+    let base = folder.path().join("lib/modules").join(&kernel.version);
+    let settings = folder.path().join("depmod.d");
+    fs::create_dir_all(base.join("kernel")).map_err(io)?;
+    fs::create_dir(&settings).map_err(io)?;
+    let mut tree = Vec::new();
+    let mut order = String::new();
+    for module in &kernel.modules {
+        let path = format!("kernel/{}.ko", underscored(&module.name));
+        fs::write(base.join(&path), &module.elf).map_err(io)?;
+        order.push_str(&format!("{path}\n"));
+        tree.push((path, module.elf.clone()));
+    }
+    fs::write(base.join("modules.order"), order).map_err(io)?;
+    fs::write(base.join("modules.builtin"), kernel.modules_builtin.as_deref().unwrap_or_default()).map_err(io)?;
+    fs::write(base.join("modules.builtin.modinfo"), kernel.modules_builtin_modinfo.as_deref().unwrap_or_default()).map_err(io)?;
+    let output = Command::new("depmod")
+        .env_clear()
+        .env("PATH", PATH)
+        .arg("-b")
+        .arg(folder.path())
+        .arg("-C")
+        .arg(&settings)
+        .arg(&kernel.version)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| Error::missing(format!("depmod does not start: {e}")).hint("install kmod, or use --front-end built-in"))?;
+    if !output.status.success() {
+        return Err(last_words("depmod", output.status, &output.stdout, &output.stderr));
+    }
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(&base).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        // The rest is what depmod itself reads, or text beside the tables that modprobe and udev read.
+        let read = ["modules.alias", "modules.builtin", "modules.dep", "modules.devname", "modules.softdep", "modules.weakdep"];
+        let Some(name) = name.to_str().filter(|name| read.contains(name) || Path::new(name).extension() == Some(OsStr::new("bin"))) else {
+            continue;
+        };
+        tables.push((name.to_owned(), fs::read(entry.path()).map_err(io)?));
+    }
+    tables.sort();
+    tree.extend(tables);
+    Ok(tree)
+}

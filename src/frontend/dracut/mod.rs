@@ -1,0 +1,244 @@
+//! The front-end made by the host's dracut: its own init, dmsquash-live and hooks, lean and isolated from the host.
+//!
+//! dracut makes an image without kernel modules; we take away what a runtime in RAM never uses, add the modules of the
+//! closure, the hand-over to the old first program and the carrying of appended files, and write it all anew.
+
+mod host;
+mod lean;
+mod scripts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{FrontEnd, Handover, KernelModules, Overlay, Plan, RuntimeFrom};
+use crate::error::Error;
+use crate::initrd::NewcWriter;
+use crate::tree::Device;
+
+/// The time of every entry of the front-end, seconds since 1970: a file in the initramfs that has another one was
+/// appended by the user. (dracut 059 uses the same number for nothing: it is 5 April 2005, 16:25:55 UTC.)
+pub const MARKER_TIME: i64 = 1_112_822_355;
+
+/// Where our own part of the front-end lies in the initramfs.
+const OURS: &str = "usr/lib/btrsquash";
+
+/// A dracut that can make front-ends, as [`find`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dracut {
+    /// Path of the program, inside `root`.
+    program: PathBuf,
+    /// `dracutbasedir`, inside `root`: where its modules are.
+    base: PathBuf,
+    /// The file tree it belongs to; `None` is the host's own.
+    root: Option<PathBuf>,
+    /// Its version as `dracut --version` gives it, e.g. `059-4`.
+    pub version: String,
+    /// Names of the dracut modules that it has, without their numbers, sorted.
+    modules: Vec<String>,
+}
+
+/// An entry of the image on its way to the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Item {
+    /// A directory with its permission bits.
+    Directory(u32),
+    /// A file, whether it is executable, and its bytes.
+    File(bool, Vec<u8>),
+    /// A symbolic link's target.
+    Symlink(String),
+    /// A character device.
+    CharDevice(Device),
+}
+
+/// The image: paths without a leading `/`, in the order in which they are written.
+type Files = BTreeMap<String, Item>;
+
+/// Finds the dracut of the host or, by the user's explicit word, of another file tree.
+///
+/// # Errors
+/// [`crate::error::Kind::Missing`] naming the package where dracut, dmsquash-live or a tool that they need is not installed.
+pub fn find(root: Option<&Path>) -> Result<Dracut, Error> {
+    host::find(root)
+}
+
+/// What goes into `etc/cmdline.d/20-btrsquash.conf`, beside the squashfs: where the runtime is, how it is made writable
+/// (under the option names of dracut 059 and of dracut-ng 110), how long to wait for it, then the user's own `arguments`.
+///
+/// The kernel's command line comes after it, so whatever stands there wins.
+#[must_use]
+pub fn cmdline(plan: &Plan<'_>, arguments: Option<&str>) -> String {
+    let mut words = vec![format!("root={}", root(&plan.runtime)), "rd.live.image".to_owned()];
+    if plan.overlay == Overlay::Overlayfs {
+        // Without either, every version makes a device-mapper snapshot. The names changed in dracut-ng 110.
+        words.extend(["rd.live.overlay.overlayfs=1".to_owned(), "rd.overlay=1".to_owned()]);
+    }
+    // Loops of dracut's main loop of half a second each, in which nothing but waiting is done: a runtime in RAM is there
+    // at once, and the console has to say what is wrong within 30 s; disks and networks take their time.
+    words.push(match plan.runtime {
+        RuntimeFrom::Initramfs | RuntimeFrom::Retained => "rd.retry=5".to_owned(),
+        RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => "rd.retry=25".to_owned(),
+        RuntimeFrom::Network(_) => "rd.neednet=1 rd.retry=120".to_owned(),
+    });
+    words.extend(arguments.map(|a| a.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|a| !a.is_empty()));
+    words.join(" ") + "\n"
+}
+
+/// dracut's name for where the runtime is.
+fn root(runtime: &RuntimeFrom) -> String {
+    match runtime {
+        RuntimeFrom::Initramfs | RuntimeFrom::Retained => "live:/squashfs.img".to_owned(),
+        RuntimeFrom::Network(address) => format!("live:{address}"),
+        RuntimeFrom::Label(label) => format!("live:LABEL={label}"),
+        RuntimeFrom::Uuid(uuid) => format!("live:UUID={uuid}"),
+    }
+}
+
+/// Makes the front-end that `plan` asks for.
+///
+/// The same plan and the same installed dracut give the same bytes.
+///
+/// # Errors
+/// `Missing` where dracut lacks something that the plan needs, `Usage` where dracut cannot do what it asks, `Failed`
+/// with dracut's last words where dracut fails.
+pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
+    check(plan)?;
+    let in_ram = plan.runtime == RuntimeFrom::Initramfs;
+    let mut notes = vec![format!("dracut {} with its module dmsquash-live made the front-end", dracut.version)];
+    if let Some(root) = &dracut.root {
+        notes.push(format!("programs of {} were run to make it, as --dracut-root asks", root.display()));
+    }
+    let mut files = host::run(dracut, plan)?;
+    let made = size(&files);
+    lean::forget_the_making(&mut files);
+    if in_ram {
+        lean::without_udev(&mut files);
+        lean::drop_unused(&mut files);
+        notes.push(format!(
+            "of {:.1} MB that dracut packed, {:.1} MB stay: a runtime in RAM needs neither udev nor unpackers",
+            made as f64 / 1e6,
+            size(&files) as f64 / 1e6
+        ));
+    }
+    scripts::check_programs(&files)?;
+    add_modules(&mut files, plan)?;
+    scripts::add(&mut files, plan)?;
+    lean::unmerge(&mut files);
+    scripts::add_lists(&mut files, plan);
+    notes.push(format!(
+        "it hands over to {} {}",
+        plan.init,
+        match plan.handover {
+            Handover::Bare => "with /proc, /sys, /dev and /run unmounted",
+            Handover::Mounted => "with /proc, /sys, /dev and /run mounted",
+        }
+    ));
+    let cpio = write(&files).map_err(|e| Error::failed(format!("the front-end's archive cannot be written: {e}")))?;
+    Ok(FrontEnd { cpio, maker: format!("dracut {}", dracut.version), notes })
+}
+
+/// Refuses what cannot be written into a command line, a shell script or a path without a second meaning.
+fn check(plan: &Plan<'_>) -> Result<(), Error> {
+    let plain = |s: &str, more: &str| {
+        !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
+    };
+    if plan.kernels.is_empty() {
+        return Err(Error::usage("a front-end needs the modules of at least one kernel"));
+    }
+    for kernel in plan.kernels {
+        if !plain(&kernel.version, "._+~-") || kernel.version.starts_with(['.', '-']) {
+            return Err(Error::input(format!("'{}' is not a kernel's release", kernel.version.escape_default())));
+        }
+        for module in &kernel.modules {
+            let odd_path = module.path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+            if !plain(&module.name, "_-") || !plain(&module.path, "_+./-") || odd_path {
+                return Err(Error::input(format!(
+                    "kernel module '{}' at '{}' has a name that modprobe cannot be given",
+                    module.name.escape_default(),
+                    module.path.escape_default()
+                )));
+            }
+        }
+    }
+    if !plan.init.starts_with('/') || plan.init.chars().any(char::is_control) {
+        return Err(Error::input(format!("'{}' is not an absolute path of a first program", plan.init.escape_default())));
+    }
+    match &plan.runtime {
+        RuntimeFrom::Initramfs => Ok(()),
+        RuntimeFrom::Retained => Err(Error::usage("only the built-in front-end reads a retained initrd")
+            .hint("use --front-end built-in, or leave --runtime-from at initramfs")),
+        RuntimeFrom::Network(address) if plain(address, "-._~:/?#[]@!&()*+,;=%") => Ok(()),
+        RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) if plain(name, "._+-") => Ok(()),
+        RuntimeFrom::Network(name) | RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => Err(Error::usage(format!(
+            "'{}' cannot be written on a kernel's command line",
+            name.escape_default()
+        ))),
+    }
+}
+
+/// Modules of every kernel with depmod's tables, where only we look for them: a driver disk may bring its own lib/modules.
+fn add_modules(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
+    for kernel in plan.kernels {
+        let base = format!("{OURS}/lib/modules/{}", kernel.version);
+        for (path, bytes) in host::module_tree(kernel)? {
+            put(files, &format!("{base}/{path}"), Item::File(false, bytes));
+        }
+        let load: String = kernel
+            .modules
+            .iter()
+            .filter(|module| preloaded(&module.path, &module.name) || plan.runtime == RuntimeFrom::Initramfs)
+            .map(|module| format!("{}\n", underscored(&module.name)))
+            .collect();
+        put(files, &format!("{OURS}/load/{}", kernel.version), Item::File(false, load.into_bytes()));
+        // Where the kernel's own modprobe and udev look; /usr/lib/modules is the same to newer kmods.
+        for folder in ["lib/modules", "usr/lib/modules"] {
+            let folder = lean::real_path(files, folder).unwrap_or_else(|| folder.to_owned());
+            put(files, &format!("{folder}/{}", kernel.version), Item::Symlink(format!("/{base}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a module is loaded before anything else even where udev loads the drivers of the machine's own devices.
+fn preloaded(path: &str, name: &str) -> bool {
+    !path.starts_with("kernel/drivers/")
+        || matches!(underscored(name).as_str(), "loop" | "dm_mod" | "dm_bufio" | "dm_snapshot")
+}
+
+/// A module's name as /proc/modules has it.
+fn underscored(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// The kernel whose name dracut is given; it packs no modules.
+fn first(kernels: &[KernelModules]) -> &str {
+    kernels.first().map_or("none", |kernel| kernel.version.as_str())
+}
+
+/// Adds an entry and the directories above it.
+fn put(files: &mut Files, path: &str, item: Item) {
+    for (at, _) in path.match_indices('/') {
+        files.entry(path[..at].to_owned()).or_insert(Item::Directory(0o755));
+    }
+    files.insert(path.to_owned(), item);
+}
+
+/// Bytes of file content.
+fn size(files: &Files) -> usize {
+    files.values().map(|item| if let Item::File(_, bytes) = item { bytes.len() } else { 0 }).sum()
+}
+
+/// One newc archive.
+fn write(files: &Files) -> std::io::Result<Vec<u8>> {
+    let mut writer = NewcWriter::new(Vec::with_capacity(size(files) + 256 * files.len()), MARKER_TIME);
+    for (path, item) in files {
+        match item {
+            Item::Directory(mode) => writer.directory(path, *mode)?,
+            Item::File(executable, bytes) => writer.file(path, if *executable { 0o755 } else { 0o644 }, bytes)?,
+            Item::Symlink(target) => writer.symlink(path, target)?,
+            Item::CharDevice(device) => writer.device(path, 0o600, &crate::tree::Node::CharDevice(*device))?,
+        }
+    }
+    writer.finish()
+}
