@@ -543,11 +543,8 @@ fn system(image: &Image<'_>) -> Vec<String> {
 /// kernel skips.
 fn converted(initrd: &Initrd, image: &Image<'_>) -> Option<String> {
     const ROOTFS: &str = "LiveOS/rootfs.img";
-    if let Some(hidden) = initrd.hidden.iter().find(|h| contains(&h.name, b"squashfs.img")) {
-        return Some(format!(
-            "/{} is carried as the body of an entry that the kernel skips",
-            display(&hidden.name)
-        ));
+    if let Some((name, _)) = initrd.skipped_bodies.iter().find(|(name, _)| contains(name, b"squashfs.img")) {
+        return Some(format!("/{} is carried as the body of an entry that the kernel skips", display(name)));
     }
     let id = image.0.get("squashfs.img")?;
     let Node::Regular(content) = &image.0.inode(id).node else { return None };

@@ -1,1 +1,414 @@
-//! To come.
+//! The order of a conversion: read, classify, preflight, split, lay out, compress while the front-end is made,
+//! assemble, report.
+
+mod delivery;
+mod request;
+mod result;
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::Context;
+
+pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
+
+use crate::assemble::{self, Carry, Image, OutputFile};
+use crate::btrfs::{self, Features};
+use crate::classify::{self, Classification, Verdict};
+use crate::error::Error;
+use crate::frontend::{FrontEnd, KernelModules, Plan, RuntimeFrom, built_in, dracut};
+use crate::initrd::{self, Encoding, Initrd};
+use crate::kernel::{self, Kernel, Wanted};
+use crate::report::{Choice, Conversion};
+use crate::split::{self, Split};
+use crate::spool::ReadAt;
+use crate::squashfs;
+
+/// Most bytes that an entry of a newc archive holds.
+const NEWC_MAX: u64 = u32::MAX as u64;
+/// Name of the file that names the root, in the image.
+const CMDLINE_FILE: &str = "etc/cmdline.d/20-btrsquash.conf";
+
+/// What a front-end is made by.
+enum Maker {
+    Dracut(dracut::Dracut),
+    BuiltIn,
+    File(PathBuf, Vec<u8>),
+}
+
+/// All that is known before the slow work.
+struct Prepared {
+    image: Initrd,
+    class: Classification,
+    kernels: Vec<Kernel>,
+    modules: Vec<KernelModules>,
+    maker: Maker,
+    split: Split,
+    encoding: Encoding,
+    overlay: crate::frontend::Overlay,
+    init: String,
+    time: i64,
+    choices: Vec<Choice>,
+    notes: Vec<String>,
+}
+
+/// What was made.
+struct Made {
+    front_end: FrontEnd,
+    /// The front-end, compressed.
+    packed: Vec<u8>,
+    squashfs: File,
+    facts: btrfs::Facts,
+    written: squashfs::Written,
+}
+
+/// Converts an image. The report says what was done; with [`Request::dry_run`] nothing is written.
+///
+/// # Errors
+/// [`Error`] somewhere in the chain tells the exit code.
+pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
+    let old = File::open(&request.old)
+        .map_err(|e| Error::input(format!("cannot be opened: {e}")).file(&request.old))?;
+    let prepared = prepare(request, &old, watch)?;
+    if request.dry_run {
+        return Ok(result::dry_run(request, &prepared)?);
+    }
+    let made = make(request, &prepared, watch)?;
+    watch(Stage::Write, 0, 0);
+    let parts = write(request, &old, &prepared, &made)?;
+    Ok(result::done(request, &prepared, &made, &parts)?)
+}
+
+/// The folder's file beside the new image that holds a runtime of its own, and the folder for boot entries.
+fn runtime_file(new: &Path) -> PathBuf {
+    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.strip_suffix(".img").unwrap_or(&name);
+    new.with_file_name(format!("{stem}.squashfs.img"))
+}
+
+fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepared> {
+    if !request.dry_run {
+        assemble::check_output(&request.new, request.force)?;
+        if request.layout == Layout::Split {
+            assemble::check_output(&runtime_file(&request.new), request.force)?;
+        }
+    }
+    let size = old.metadata().map_or(0, |m| m.len());
+    watch(Stage::Read, 0, size);
+    let image = initrd::read(old, &request.old, &request.limits, &|done| watch(Stage::Read, done, size))?;
+    let class = classify::classify(&image);
+    let mut choices = Vec::new();
+    accept(request, &class, &mut choices)?;
+
+    watch(Stage::Modules, 0, 0);
+    let maker = choose_maker(request, &class, &mut choices)?;
+    let wanted = Wanted {
+        overlay: request.overlay,
+        compression: request.compression,
+        bcj: request.compression == squashfs::Compression::Xz,
+        runtime: &request.runtime,
+        drivers: &request.drivers,
+    };
+    let kernels =
+        kernel::find(&image.tree, &image.segments, &request.modules, request.kernel.as_deref(), &wanted)?;
+    let Some(first) = kernels.first() else {
+        return Err(Error::missing("no kernel to boot with was found in the image")
+            .hint("name the kernel with --kernel VMLINUZ and its modules with --modules")
+            .into());
+    };
+    if request.runtime == RuntimeFrom::Retained
+        && let Some((kernel, why)) =
+            kernels.iter().find_map(|k| k.retained.as_ref().err().map(|why| (&k.modules.version, why)))
+    {
+        return Err(Error::missing(format!("kernel {kernel} cannot keep the initrd in place: {why}"))
+            .hint("use --runtime-from initramfs, which every kernel can")
+            .into());
+    }
+    // One encoding and one overlay for all: the weakest kernel decides.
+    let encoding = kernel::common_encoding(&kernels);
+    let overlay = if kernels.iter().all(|k| k.overlay == first.overlay) {
+        first.overlay
+    } else {
+        crate::frontend::Overlay::Overlayfs
+    };
+    let init = class.init.clone().unwrap_or_else(|| "/init".to_owned());
+    let split = split::split(&image, &class, &kernels);
+    let time = request.source_date_epoch.unwrap_or_else(|| newest(&image));
+    let mut notes = image.notes.clone();
+    for kernel in &kernels {
+        notes.extend(kernel.notes.iter().cloned());
+    }
+    notes.dedup();
+    let modules = kernels.iter().map(|k| k.modules.clone()).collect();
+    result::choices(request, &kernels, encoding, overlay, &class, &mut choices);
+    Ok(Prepared {
+        image,
+        class,
+        kernels,
+        modules,
+        maker,
+        split,
+        encoding,
+        overlay,
+        init,
+        time,
+        choices,
+        notes,
+    })
+}
+
+/// The newest time in the image: no clock is asked, so that the same input gives the same bytes.
+fn newest(image: &Initrd) -> i64 {
+    image
+        .tree
+        .walk()
+        .map(|entry| image.tree.inode(entry.id).mtime)
+        .max()
+        .unwrap_or(0)
+        .clamp(0, i64::from(u32::MAX))
+}
+
+/// Refuses what there is nothing to win with.
+fn accept(request: &Request, class: &Classification, choices: &mut Vec<Choice>) -> Result<(), Error> {
+    let why = class.why.join("; ");
+    match &class.verdict {
+        Verdict::Monolith => Ok(()),
+        Verdict::Converted(maker) => {
+            Err(Error::input(format!("is already converted ({maker}): {why}")).file(&request.old))
+        }
+        Verdict::FrontEnd(maker) if request.assume_monolith => {
+            choices.push(Choice {
+                what: "kind of image".into(),
+                chosen: "monolith".into(),
+                why: format!("--assume-monolith, although it looks like a front-end made by {maker}: {why}"),
+            });
+            Ok(())
+        }
+        Verdict::FrontEnd(maker) => Err(Error::input(format!(
+            "is an ordinary front-end made by {maker}, which mounts its root elsewhere: nothing to win ({why})"
+        ))
+        .file(&request.old)
+        .hint("if it is the whole system nevertheless, say --assume-monolith")),
+    }
+}
+
+fn choose_maker(
+    request: &Request,
+    class: &Classification,
+    choices: &mut Vec<Choice>,
+) -> Result<Maker, Error> {
+    let arch = class.architecture.as_deref().unwrap_or(std::env::consts::ARCH);
+    let mut chosen =
+        |chosen: String, why: String| choices.push(Choice { what: "front-end".into(), chosen, why });
+    match &request.front_end {
+        FrontEndChoice::File(path) => {
+            let bytes =
+                std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
+            chosen(path.display().to_string(), "a ready-made initramfs was given with --front-end".into());
+            Ok(Maker::File(path.clone(), bytes))
+        }
+        FrontEndChoice::Dracut { root } => {
+            let found = dracut::find(root.as_deref())?;
+            chosen(format!("dracut {}", found.version), "asked for with --front-end".into());
+            Ok(Maker::Dracut(found))
+        }
+        FrontEndChoice::BuiltIn => {
+            built_in::check(arch)?;
+            chosen("built-in".into(), "asked for with --front-end".into());
+            Ok(Maker::BuiltIn)
+        }
+        FrontEndChoice::Auto => {
+            if request.runtime == RuntimeFrom::Retained {
+                built_in::check(arch)?;
+                chosen("built-in".into(), "only it reads a retained runtime in place".into());
+                return Ok(Maker::BuiltIn);
+            }
+            match dracut::find(None) {
+                Ok(found) => {
+                    chosen(format!("dracut {}", found.version), "the host's dracut has dmsquash-live".into());
+                    Ok(Maker::Dracut(found))
+                }
+                Err(missing) => {
+                    built_in::check(arch)
+                        .map_err(|e| Error { hint: missing.hint.clone().or(e.hint.clone()), ..e })?;
+                    chosen("built-in".into(), missing.what);
+                    Ok(Maker::BuiltIn)
+                }
+            }
+        }
+    }
+}
+
+/// The slow work: the squashfs is compressed while the front-end is made.
+fn make(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<Made> {
+    watch(Stage::Layout, 0, 0);
+    let options = btrfs::Options {
+        features: Features::for_kernels(prepared.kernels.iter().map(|k| k.modules.version.as_str())),
+        free_space: request.free_space,
+        time: prepared.time,
+        block_size: request.block_size,
+    };
+    let image = btrfs::plan(&prepared.split.runtime, &options)?;
+    let squashfs_options = squashfs::Options {
+        compression: request.compression,
+        block_size: request.block_size,
+        threads: request.threads,
+        time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
+        bcj: prepared.kernels.iter().all(|k| k.bcj),
+    };
+    let into_cpio = request.layout == Layout::Combined;
+    if into_cpio {
+        fits(&image, request)?;
+    }
+    let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
+    let target = out.try_clone().context("opening the temporary file for the squashfs again")?;
+    let facts = image.facts();
+    let total = image.len();
+    let (front_end, written) = thread::scope(|scope| {
+        let front_end = scope.spawn(|| front_end(request, prepared));
+        let written = squashfs::write(
+            &image,
+            "LiveOS/rootfs.img",
+            image.regions(),
+            &squashfs_options,
+            target,
+            &|done| watch(Stage::Compress, done, total),
+        );
+        let front_end = front_end.join().map_err(|_| Error::input("the front-end could not be made"));
+        (front_end, written)
+    });
+    let (front_end, packed) = front_end??;
+    let written = written?;
+    if into_cpio && written.size > NEWC_MAX {
+        return Err(too_large(written.size).into());
+    }
+    Ok(Made { front_end, packed, squashfs: out, facts, written })
+}
+
+fn too_large(size: u64) -> Error {
+    Error::input(format!("the squashfs has {size} bytes; an entry of a newc cpio holds less than 4 GiB"))
+        .hint("use --layout split with --runtime-from http://… or media:LABEL=…, or --compression xz")
+}
+
+/// Fails before the work where the squashfs cannot fit into a cpio: every 64th block is compressed to tell.
+fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
+    let facts = image.facts();
+    if facts.data + facts.metadata <= NEWC_MAX {
+        return Ok(());
+    }
+    let (mut sampled, mut packed) = (0_u64, 0_u64);
+    let mut block = vec![0; request.block_size as usize];
+    for region in image.regions().iter().filter(|r| r.hint != btrfs::Hint::Zero) {
+        let step = 64 * block.len() as u64;
+        for at in (region.offset..region.offset + region.len).step_by(step as usize) {
+            let count = (region.offset + region.len - at).min(block.len() as u64) as usize;
+            image
+                .read_exact_at(&mut block[..count], at)
+                .map_err(|e| Error::input(format!("the runtime's content cannot be read back: {e}")))?;
+            sampled += count as u64;
+            packed += initrd::compress(&block[..count], Encoding::Gzip)?.len() as u64;
+        }
+    }
+    // gzip packs less than any method that squashfs is asked to use by default: half as much again is allowed for.
+    let estimate = (facts.data + facts.metadata) as f64 * (packed as f64 / sampled.max(1) as f64);
+    if estimate / 1.5 > NEWC_MAX as f64 { Err(too_large(estimate as u64)) } else { Ok(()) }
+}
+
+fn front_end(request: &Request, prepared: &Prepared) -> Result<(FrontEnd, Vec<u8>), Error> {
+    let not_carried: Vec<String> =
+        prepared.image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok()).collect();
+    let plan = Plan {
+        kernels: &prepared.modules,
+        overlay: prepared.overlay,
+        runtime: request.runtime.clone(),
+        init: &prepared.init,
+        handover: prepared.class.handover,
+        not_carried: &not_carried,
+        time: prepared.time,
+    };
+    let front_end = match &prepared.maker {
+        Maker::Dracut(found) => dracut::build(found, &plan)?,
+        Maker::BuiltIn => built_in::build(&plan)?,
+        Maker::File(path, bytes) => {
+            // Read so that what the kernel would not unpack is not passed on; kept byte for byte.
+            let read = initrd::read(bytes, path, &request.limits, &|_| ())?;
+            let unpacked = read.segments.iter().map(|s| s.unpacked).sum::<u64>();
+            let front_end = FrontEnd {
+                cpio: Vec::new(),
+                maker: path.display().to_string(),
+                notes: vec![format!("taken as it is; it unpacks to {unpacked} bytes")],
+            };
+            return Ok((front_end, bytes.clone()));
+        }
+    };
+    let packed = initrd::compress(&front_end.cpio, prepared.encoding)?;
+    Ok((front_end, packed))
+}
+
+/// Sizes and places of what was written.
+struct Output {
+    parts: assemble::Parts,
+    runtime: Option<(PathBuf, u64)>,
+}
+
+fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> anyhow::Result<Output> {
+    let early: Vec<_> =
+        prepared.image.segments.iter().filter(|s| s.early).map(initrd::Segment::range).collect();
+    let split = request.layout == Layout::Split;
+    let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
+    let size = made.written.size;
+    let cmdline = cmdline(request, prepared);
+    let extra = |offset: u64| {
+        let mut files = vec![(CMDLINE_FILE.to_owned(), cmdline.clone().into_bytes())];
+        if carry == Carry::Retained {
+            files.push(built_in::retained(offset, size));
+        }
+        files
+    };
+    let image = Image {
+        old,
+        early: &early,
+        bootconfig: prepared.image.bootconfig.clone(),
+        squashfs: (!split).then_some((&made.squashfs as &dyn ReadAt, carry)),
+        extra: &extra,
+        front_end: &made.packed,
+        time: prepared.time,
+    };
+    let mut out = OutputFile::create(&request.new, request.force)?;
+    let written = |e: std::io::Error| Error::usage(format!("cannot be written: {e}")).file(&request.new);
+    let parts = image.write(&mut out).map_err(written)?;
+    let mut runtime = None;
+    if split {
+        let path = runtime_file(&request.new);
+        let mut file = OutputFile::create(&path, request.force)?;
+        let mut squashfs = &made.squashfs;
+        squashfs.rewind().context("reading the squashfs back")?;
+        let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
+        file.flush().context("copying the squashfs")?;
+        file.commit()?;
+        runtime = Some((path, bytes));
+    }
+    out.commit()?;
+    Ok(Output { parts, runtime })
+}
+
+/// What /etc/cmdline.d says: where the root is and how it becomes writable, and what the user adds.
+fn cmdline(request: &Request, prepared: &Prepared) -> String {
+    let plan = Plan {
+        kernels: &prepared.modules,
+        overlay: prepared.overlay,
+        runtime: request.runtime.clone(),
+        init: &prepared.init,
+        handover: prepared.class.handover,
+        not_carried: &[],
+        time: prepared.time,
+    };
+    match &prepared.maker {
+        Maker::Dracut(_) | Maker::File(..) => dracut::cmdline(&plan, Some(&request.cmdline)),
+        Maker::BuiltIn => {
+            format!("{} {}", built_in::cmdline(&plan), request.cmdline).trim_end().to_owned() + "\n"
+        }
+    }
+}

@@ -17,7 +17,8 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 /// [`crate::error::Kind::Missing`] where it is another than btrsquash's own.
 pub fn check(arch: &str) -> Result<(), Error> {
     let own = std::env::consts::ARCH;
-    let same = arch == own || (own == "x86_64" && matches!(arch, "amd64")) || (own == "aarch64" && arch == "arm64");
+    let same =
+        arch == own || (own == "x86_64" && matches!(arch, "amd64")) || (own == "aarch64" && arch == "arm64");
     if same {
         return Ok(());
     }
@@ -117,7 +118,9 @@ fn config(plan: &Plan) -> String {
         _ => "live",
     };
     let mut text = String::new();
-    for (key, value) in [("overlay", overlay), ("handover", handover), ("runtime", runtime), ("init", plan.init)] {
+    for (key, value) in
+        [("overlay", overlay), ("handover", handover), ("runtime", runtime), ("init", plan.init)]
+    {
         // A line break in the name of a program would start another line.
         let _ = writeln!(text, "{key}={}", value.replace('\n', ""));
     }

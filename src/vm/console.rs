@@ -64,7 +64,8 @@ pub fn plain(bytes: &[u8]) -> Vec<u8> {
                     while bytes.get(at).is_some_and(|b| !(0x40..=0x7e).contains(b)) {
                         at += 1;
                     }
-                    if matches!(bytes.get(at), Some(b'H' | b'f' | b'J' | b'd')) && out.last() != Some(&b'\n') {
+                    if matches!(bytes.get(at), Some(b'H' | b'f' | b'J' | b'd')) && out.last() != Some(&b'\n')
+                    {
                         out.push(b'\n');
                     }
                     at += 1;
@@ -117,7 +118,8 @@ impl Watcher {
     /// For what the user expects, and what is to fail.
     #[must_use]
     pub fn new(expect: Option<Regex>, fail: Option<Regex>) -> Self {
-        let sign = |pattern: &str, verdict: fn(String) -> Verdict| Regex::new(pattern).ok().map(|r| (r, verdict));
+        let sign =
+            |pattern: &str, verdict: fn(String) -> Verdict| Regex::new(pattern).ok().map(|r| (r, verdict));
         let signs = [
             // init/initramfs.c; older kernels panic with the bare words.
             sign(r"(?m)^.*Initramfs unpacking failed.*$", Verdict::Unpacking as fn(String) -> Verdict),
@@ -149,7 +151,10 @@ impl Watcher {
         self.scanned = self.seen.len();
         let line = |found: regex::bytes::Match, text: &[u8]| {
             let start = text[..found.start()].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-            let end = text[found.end()..].iter().position(|&b| b == b'\n').map_or(text.len(), |at| found.end() + at);
+            let end = text[found.end()..]
+                .iter()
+                .position(|&b| b == b'\n')
+                .map_or(text.len(), |at| found.end() + at);
             crate::tree::display(&text[start..end]).trim().to_owned()
         };
         // A failed unpacking always stands before whatever came up in spite of it.
@@ -166,7 +171,10 @@ impl Watcher {
         for (pattern, good) in [(&self.fail, false), (&self.expect, true)] {
             let Some(pattern) = pattern else { continue };
             // Programs draw with escape sequences, people write their patterns for the text: both are looked at.
-            let found = pattern.find(&text).map(|f| line(f, &text)).or_else(|| pattern.find(raw).map(|f| line(f, raw)));
+            let found = pattern
+                .find(&text)
+                .map(|f| line(f, &text))
+                .or_else(|| pattern.find(raw).map(|f| line(f, raw)));
             if let Some(line) = found {
                 return Some(if good { Verdict::Reached(line) } else { Verdict::Failed(line) });
             }
@@ -192,7 +200,10 @@ mod tests {
             Some(Verdict::Unpacking(_))
         ));
         assert!(matches!(watch("Kernel panic - not syncing: VFS"), Some(Verdict::Panic(_))));
-        assert!(matches!(watch("Out of memory: Killed\nKernel panic - not syncing: x"), Some(Verdict::OutOfMemory(_))));
+        assert!(matches!(
+            watch("Out of memory: Killed\nKernel panic - not syncing: x"),
+            Some(Verdict::OutOfMemory(_))
+        ));
         assert!(matches!(watch("btrsquash: cannot go on: no disk"), Some(Verdict::FrontEnd(_))));
         assert!(matches!(watch("\n(initramfs) "), Some(Verdict::Emergency(_))));
         assert!(matches!(watch("no luck"), Some(Verdict::Failed(_))));

@@ -71,9 +71,9 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
         return Err(Error::input(format!("cannot be opened: {e}")).file(&options.initrd));
     }
     let mut log = match &options.log {
-        Some(path) => {
-            Some(fs::File::create(path).map_err(|e| Error::usage(format!("cannot be written: {e}")).file(path))?)
-        }
+        Some(path) => Some(
+            fs::File::create(path).map_err(|e| Error::usage(format!("cannot be written: {e}")).file(path))?,
+        ),
         None => None,
     };
     let accelerator = qemu::accelerator(&machine, &options.kernel)?;
@@ -112,7 +112,8 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
     // What explains a failure often comes right behind the line that shows it.
     if !verdict.reached() {
         let until = Instant::now() + Duration::from_millis(700);
-        while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now())) {
+        while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now()))
+        {
             if let Some(log) = &mut log {
                 let _ = log.write_all(&bytes);
             }
@@ -124,4 +125,3 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
     let console = watcher.console().to_vec();
     Ok(Outcome { verdict, accelerator, duration, tail: console::tail(&console, TAIL), console })
 }
-

@@ -168,7 +168,17 @@ impl Running {
     ) -> Result<Self, Error> {
         let mut arguments: Vec<OsString> = machine.board.iter().map(OsString::from).collect();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-        add(&["-accel", accelerator, "-m", &format!("{mib}M"), "-display", "none", "-monitor", "none", "-no-reboot"]);
+        add(&[
+            "-accel",
+            accelerator,
+            "-m",
+            &format!("{mib}M"),
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-no-reboot",
+        ]);
         if accelerator == "kvm" {
             add(&["-cpu", "host"]);
         }

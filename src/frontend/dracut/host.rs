@@ -29,11 +29,14 @@ or use --front-end built-in";
 pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     let root = root
         .map(|dir| {
-            let dir = fs::canonicalize(dir).map_err(|e| Error::usage(format!("--dracut-root: {e}")).file(dir))?;
+            let dir =
+                fs::canonicalize(dir).map_err(|e| Error::usage(format!("--dracut-root: {e}")).file(dir))?;
             if dir.is_dir() { Ok(dir) } else { Err(Error::usage("--dracut-root is not a folder").file(dir)) }
         })
         .transpose()?;
-    let inside = |path: &str| root.as_ref().map_or_else(|| PathBuf::from(path), |dir| dir.join(path.trim_start_matches('/')));
+    let inside = |path: &str| {
+        root.as_ref().map_or_else(|| PathBuf::from(path), |dir| dir.join(path.trim_start_matches('/')))
+    };
     let missing = |what: &str| {
         let error = Error::missing(format!("{what} is not installed"));
         let error = error.hint(
@@ -50,15 +53,23 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     let mut modules: Vec<String> = fs::read_dir(inside(base).join("modules.d"))
         .map_err(|_| missing("dracut (its /usr/lib/dracut/modules.d)"))?
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str().map(|name| name.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned()))
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .map(|name| name.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned())
+        })
         .collect();
     modules.sort();
     modules.dedup();
     if !modules.iter().any(|name| name == "dmsquash-live") {
         return Err(missing("dracut's module dmsquash-live"));
     }
-    let mut dracut = Dracut { program: program.into(), base: base.into(), root, version: String::new(), modules };
-    for (tool, package) in [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("switch_root", "util-linux")] {
+    let mut dracut =
+        Dracut { program: program.into(), base: base.into(), root, version: String::new(), modules };
+    for (tool, package) in
+        [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("switch_root", "util-linux")]
+    {
         if !dracut.has_program(tool) {
             return Err(Error::missing(format!("{tool}, which dracut packs, is not installed"))
                 .hint(format!("install {package}, or use --front-end built-in")));
@@ -71,10 +82,11 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
         .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
     // `dracut 059-4`
     let text = String::from_utf8_lossy(&output.stdout);
-    dracut.version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or_else(
-        || Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
-        |word| Ok(word.to_owned()),
-    )?;
+    dracut.version =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or_else(
+            || Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
+            |word| Ok(word.to_owned()),
+        )?;
     Ok(dracut)
 }
 
@@ -83,7 +95,10 @@ impl Dracut {
     fn has_program(&self, name: &str) -> bool {
         PATH.split(':').any(|dir| {
             let path = Path::new(dir).join(name);
-            self.root.as_ref().map_or_else(|| path.clone(), |root| root.join(path.strip_prefix("/").unwrap_or(&path))).is_file()
+            self.root
+                .as_ref()
+                .map_or_else(|| path.clone(), |root| root.join(path.strip_prefix("/").unwrap_or(&path)))
+                .is_file()
         })
     }
 
@@ -100,7 +115,12 @@ impl Dracut {
                 command
             }
         };
-        command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("TMPDIR", temporary).stdin(Stdio::null());
+        command
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .env("TMPDIR", temporary)
+            .stdin(Stdio::null());
         command
     }
 
@@ -116,19 +136,26 @@ impl Dracut {
         if let RuntimeFrom::Network(address) = &plan.runtime {
             wanted.extend(["network", "url-lib", "livenet"]);
             // network-legacy is the one that works without systemd or a bus in the initramfs.
-            let legacy = has("network-legacy") && self.has_program("dhclient") && (self.has_program("arping") || self.has_program("arping2"));
+            let legacy = has("network-legacy")
+                && self.has_program("dhclient")
+                && (self.has_program("arping") || self.has_program("arping2"));
             wanted.push(if legacy { "network-legacy" } else { "network-manager" });
             if address.starts_with("nfs") {
                 wanted.push("nfs");
             }
             let manager = self.has_program("NetworkManager") && has("network-manager");
             if !(has("livenet") && has("url-lib") && self.has_program("curl") && (legacy || manager)) {
-                return Err(Error::missing("dracut's network modules, or what they pack (curl, dhclient, arping), are not installed").hint(NETWORK_HINT));
+                return Err(Error::missing(
+                    "dracut's network modules, or what they pack (curl, dhclient, arping), are not installed",
+                )
+                .hint(NETWORK_HINT));
             }
         }
         match wanted.iter().find(|name| !has(name)) {
             None => Ok(wanted),
-            Some(name) => Err(Error::missing(format!("dracut's module {name} is not installed")).hint(NETWORK_HINT)),
+            Some(name) => {
+                Err(Error::missing(format!("dracut's module {name} is not installed")).hint(NETWORK_HINT))
+            }
         }
     }
 }
@@ -141,7 +168,10 @@ fn scratch(root: Option<&Path>) -> Result<TempDir, Error> {
         None => builder.tempdir(),
         Some(root) => builder.tempdir_in(root.join("tmp")),
     }
-    .map_err(|e| Error::failed(format!("no temporary folder for dracut: {e}")).hint("set TMPDIR to a folder with 200 MB of free space"))
+    .map_err(|e| {
+        Error::failed(format!("no temporary folder for dracut: {e}"))
+            .hint("set TMPDIR to a folder with 200 MB of free space")
+    })
 }
 
 /// An error with the last lines that a program wrote.
@@ -161,7 +191,10 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     fs::create_dir(&empty).map_err(io)?;
     // A distribution's own settings lie beside dracut: a file of the same name in the folder of settings hides each.
     for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
-        let settings = dracut.root.as_ref().map_or_else(|| settings.clone(), |root| root.join(settings.strip_prefix("/").unwrap_or(&settings)));
+        let settings = dracut.root.as_ref().map_or_else(
+            || settings.clone(),
+            |root| root.join(settings.strip_prefix("/").unwrap_or(&settings)),
+        );
         for entry in fs::read_dir(settings).into_iter().flatten().flatten() {
             File::create(empty.join(entry.file_name())).map_err(io)?;
         }
@@ -178,9 +211,24 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
         .arg(inside(&empty))
         .arg("--tmpdir")
         .arg(&temporary)
-        .args(["--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--nofscks", "--nostrip", "--nohardlink"])
+        .args([
+            "--no-hostonly",
+            "--no-hostonly-cmdline",
+            "--no-early-microcode",
+            "--nofscks",
+            "--nostrip",
+            "--nohardlink",
+        ])
         // The modules of the closure are added by us: dracut would take whole folders of drivers with them.
-        .args(["--no-compress", "--no-kernel", "--force", "--modules", &modules, "--install", scripts::EXTRA_PROGRAMS])
+        .args([
+            "--no-compress",
+            "--no-kernel",
+            "--force",
+            "--modules",
+            &modules,
+            "--install",
+            scripts::EXTRA_PROGRAMS,
+        ])
         .args(["--kver", first(plan.kernels)])
         .arg(inside(&image))
         .current_dir(folder.path())
@@ -202,8 +250,12 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
     let mut names: BTreeMap<_, String> = BTreeMap::new();
     for entry in tree.walk().filter(|entry| !entry.path.is_empty()) {
         let name = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec())
-                .map_err(|_| Error::failed(format!("dracut packed a file with an odd name: {}", crate::tree::display(bytes))))
+            String::from_utf8(bytes.to_vec()).map_err(|_| {
+                Error::failed(format!(
+                    "dracut packed a file with an odd name: {}",
+                    crate::tree::display(bytes)
+                ))
+            })
         };
         let path = name(&entry.path)?;
         let inode = tree.inode(entry.id);
@@ -214,7 +266,9 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
                 Some(first) => Item::Symlink(format!("/{first}")),
                 None => {
                     names.insert(entry.id, path.clone());
-                    let bytes = tree.read(entry.id, MAX_IMAGE).map_err(|e| Error::failed(format!("dracut's image cannot be read: {e}")))?;
+                    let bytes = tree
+                        .read(entry.id, MAX_IMAGE)
+                        .map_err(|e| Error::failed(format!("dracut's image cannot be read: {e}")))?;
                     Item::File(inode.mode & 0o111 != 0, bytes.unwrap_or_default())
                 }
             },
@@ -244,8 +298,13 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         tree.push((path, module.elf.clone()));
     }
     fs::write(base.join("modules.order"), order).map_err(io)?;
-    fs::write(base.join("modules.builtin"), kernel.modules_builtin.as_deref().unwrap_or_default()).map_err(io)?;
-    fs::write(base.join("modules.builtin.modinfo"), kernel.modules_builtin_modinfo.as_deref().unwrap_or_default()).map_err(io)?;
+    fs::write(base.join("modules.builtin"), kernel.modules_builtin.as_deref().unwrap_or_default())
+        .map_err(io)?;
+    fs::write(
+        base.join("modules.builtin.modinfo"),
+        kernel.modules_builtin_modinfo.as_deref().unwrap_or_default(),
+    )
+    .map_err(io)?;
     let output = Command::new("depmod")
         .env_clear()
         .env("PATH", PATH)
@@ -256,7 +315,10 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         .arg(&kernel.version)
         .stdin(Stdio::null())
         .output()
-        .map_err(|e| Error::missing(format!("depmod does not start: {e}")).hint("install kmod, or use --front-end built-in"))?;
+        .map_err(|e| {
+            Error::missing(format!("depmod does not start: {e}"))
+                .hint("install kmod, or use --front-end built-in")
+        })?;
     if !output.status.success() {
         return Err(last_words("depmod", output.status, &output.stdout, &output.stderr));
     }
@@ -265,8 +327,18 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
         // The rest is what depmod itself reads, or text beside the tables that modprobe and udev read.
-        let read = ["modules.alias", "modules.builtin", "modules.dep", "modules.devname", "modules.softdep", "modules.weakdep"];
-        let Some(name) = name.to_str().filter(|name| read.contains(name) || Path::new(name).extension() == Some(OsStr::new("bin"))) else {
+        let read = [
+            "modules.alias",
+            "modules.builtin",
+            "modules.dep",
+            "modules.devname",
+            "modules.softdep",
+            "modules.weakdep",
+        ];
+        let Some(name) = name
+            .to_str()
+            .filter(|name| read.contains(name) || Path::new(name).extension() == Some(OsStr::new("bin")))
+        else {
             continue;
         };
         tables.push((name.to_owned(), fs::read(entry.path()).map_err(io)?));

@@ -11,7 +11,9 @@ pub(super) fn forget_the_making(files: &mut Files) {
     let mut moved = Vec::new();
     for (path, item) in &*files {
         // The dynamic loader finds libraries in other folders by ld.so.cache, which dracut makes only as root.
-        if let (Item::File(..) | Item::Symlink(_), true) = (item, is_library(path) && !in_default_folder(path)) {
+        if let (Item::File(..) | Item::Symlink(_), true) =
+            (item, is_library(path) && !in_default_folder(path))
+        {
             moved.push((format!("usr/lib/{}", file_name(path)), Item::Symlink(format!("/{path}"))));
         }
     }
@@ -35,10 +37,13 @@ pub(super) fn forget_the_making(files: &mut Files) {
 pub(super) fn without_udev(files: &mut Files) {
     files.retain(|path, _| {
         !(path.starts_with("etc/udev")
-            || ["usr/lib/udev", "lib/udev"].iter().any(|dir| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))))
+            || ["usr/lib/udev", "lib/udev"].iter().any(|dir| {
+                path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }))
     });
     for (path, item) in files.iter_mut() {
-        if matches!(file_name(path), "udevadm" | "systemd-udevd" | "udevd") && matches!(item, Item::File(..)) {
+        if matches!(file_name(path), "udevadm" | "systemd-udevd" | "udevd") && matches!(item, Item::File(..))
+        {
             *item = Item::File(true, include_bytes!("scripts/udev").to_vec());
         }
     }
@@ -47,15 +52,42 @@ pub(super) fn without_udev(files: &mut Files) {
 /// Programs that dracut packs for other kinds of root: unpackers of archives, a pager, repairers and makers of other
 /// file systems. None is called on the way from /squashfs.img to the old first program.
 const UNUSED: [&str; 22] = [
-    "bunzip2", "bzcat", "bzip2", "checkisomd5", "cpio", "e2fsck", "fsck", "fsck.ext2", "fsck.ext3", "fsck.ext4", "fsck.fat",
-    "fsck.vfat", "fsck.xfs", "gunzip", "gzip", "less", "tar", "unxz", "xz", "xz_repair", "zcat", "zstd",
+    "bunzip2",
+    "bzcat",
+    "bzip2",
+    "checkisomd5",
+    "cpio",
+    "e2fsck",
+    "fsck",
+    "fsck.ext2",
+    "fsck.ext3",
+    "fsck.ext4",
+    "fsck.fat",
+    "fsck.vfat",
+    "fsck.xfs",
+    "gunzip",
+    "gzip",
+    "less",
+    "tar",
+    "unxz",
+    "xz",
+    "xz_repair",
+    "zcat",
+    "zstd",
 ];
 
 /// Removes programs that are never called and then the libraries that no program is linked with any more.
 pub(super) fn drop_unused(files: &mut Files) {
     files.retain(|path, item| {
         let in_path = path.contains("bin/") && UNUSED.contains(&file_name(path));
-        let data = ["usr/share/", "usr/lib/systemd/system", "usr/lib/sysctl.d", "usr/lib/tmpfiles.d", "usr/lib/kbd", "etc/sysctl"];
+        let data = [
+            "usr/share/",
+            "usr/lib/systemd/system",
+            "usr/lib/sysctl.d",
+            "usr/lib/tmpfiles.d",
+            "usr/lib/kbd",
+            "etc/sysctl",
+        ];
         matches!(item, Item::Directory(_)) || !(in_path || data.iter().any(|start| path.starts_with(start)))
     });
     let wanted = wanted_libraries(files);
@@ -73,7 +105,12 @@ fn wanted_libraries(files: &Files) -> BTreeSet<String> {
     let mut todo: Vec<String> = files.keys().filter(|path| !is_library(path)).cloned().collect();
     // glibc opens these by name at run time: for ending threads, and for the names of users.
     let opened = |name: &str| name.starts_with("libgcc_s.so") || name.starts_with("libnss_files");
-    todo.extend(by_name.iter().filter(|(name, _)| opened(name)).flat_map(|(_, paths)| paths.iter().map(|p| (*p).clone())));
+    todo.extend(
+        by_name
+            .iter()
+            .filter(|(name, _)| opened(name))
+            .flat_map(|(_, paths)| paths.iter().map(|p| (*p).clone())),
+    );
     while let Some(path) = todo.pop() {
         let Some(path) = real_path(files, &path) else { continue };
         let Some(Item::File(_, bytes)) = files.get(&path) else { continue };
@@ -93,7 +130,9 @@ fn drop_dangling(files: &mut Files) {
     loop {
         let dangling: Vec<String> = files
             .iter()
-            .filter(|(path, item)| matches!(item, Item::Symlink(_)) && (path.contains("bin/") || is_library(path)))
+            .filter(|(path, item)| {
+                matches!(item, Item::Symlink(_)) && (path.contains("bin/") || is_library(path))
+            })
             .filter(|(path, _)| real_path(files, path).is_none())
             .map(|(path, _)| path.clone())
             .collect();
@@ -111,12 +150,26 @@ fn drop_dangling(files: &mut Files) {
 /// When a cpio is appended that holds the directory `lib`, as that of a driver disk does, the kernel puts that directory
 /// in place of a link of that name: nothing of the front-end could start then.
 pub(super) fn unmerge(files: &mut Files) {
-    let folders = ["bin", "lib", "lib32", "lib64", "libx32", "sbin", "usr/bin", "usr/lib32", "usr/lib64", "usr/libx32", "usr/sbin"];
+    let folders = [
+        "bin",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "sbin",
+        "usr/bin",
+        "usr/lib32",
+        "usr/lib64",
+        "usr/libx32",
+        "usr/sbin",
+    ];
     for link in folders {
         if !matches!(files.get(link), Some(Item::Symlink(_))) {
             continue;
         }
-        let Some(target) = real_path(files, link).filter(|t| matches!(files.get(t), Some(Item::Directory(_)))) else {
+        let Some(target) =
+            real_path(files, link).filter(|t| matches!(files.get(t), Some(Item::Directory(_))))
+        else {
             continue;
         };
         let start = format!("{target}/");
@@ -180,7 +233,8 @@ pub(super) fn file_name(path: &str) -> &str {
 /// Whether a path is that of a shared library.
 fn is_library(path: &str) -> bool {
     let name = file_name(path);
-    (path.starts_with("lib") || path.starts_with("usr/lib")) && (name.ends_with(".so") || name.contains(".so."))
+    (path.starts_with("lib") || path.starts_with("usr/lib"))
+        && (name.ends_with(".so") || name.contains(".so."))
 }
 
 /// Whether glibc's loader looks for libraries in this one's folder unasked: /lib, /lib64 and Debian's multiarch folders.

@@ -81,7 +81,9 @@ pub fn cmdline(plan: &Plan<'_>, arguments: Option<&str>) -> String {
         RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => "rd.retry=25".to_owned(),
         RuntimeFrom::Network(_) => "rd.neednet=1 rd.retry=120".to_owned(),
     });
-    words.extend(arguments.map(|a| a.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|a| !a.is_empty()));
+    words.extend(
+        arguments.map(|a| a.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|a| !a.is_empty()),
+    );
     words.join(" ") + "\n"
 }
 
@@ -105,7 +107,8 @@ fn root(runtime: &RuntimeFrom) -> String {
 pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     check(plan)?;
     let in_ram = plan.runtime == RuntimeFrom::Initramfs;
-    let mut notes = vec![format!("dracut {} with its module dmsquash-live made the front-end", dracut.version)];
+    let mut notes =
+        vec![format!("dracut {} with its module dmsquash-live made the front-end", dracut.version)];
     if let Some(root) = &dracut.root {
         notes.push(format!("programs of {} were run to make it, as --dracut-root asks", root.display()));
     }
@@ -134,7 +137,8 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
             Handover::Mounted => "with /proc, /sys, /dev and /run mounted",
         }
     ));
-    let cpio = write(&files).map_err(|e| Error::failed(format!("the front-end's archive cannot be written: {e}")))?;
+    let cpio = write(&files)
+        .map_err(|e| Error::failed(format!("the front-end's archive cannot be written: {e}")))?;
     Ok(FrontEnd { cpio, maker: format!("dracut {}", dracut.version), notes })
 }
 
@@ -148,7 +152,10 @@ fn check(plan: &Plan<'_>) -> Result<(), Error> {
     }
     for kernel in plan.kernels {
         if !plain(&kernel.version, "._+~-") || kernel.version.starts_with(['.', '-']) {
-            return Err(Error::input(format!("'{}' is not a kernel's release", kernel.version.escape_default())));
+            return Err(Error::input(format!(
+                "'{}' is not a kernel's release",
+                kernel.version.escape_default()
+            )));
         }
         for module in &kernel.modules {
             let odd_path = module.path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
@@ -162,7 +169,10 @@ fn check(plan: &Plan<'_>) -> Result<(), Error> {
         }
     }
     if !plan.init.starts_with('/') || plan.init.chars().any(char::is_control) {
-        return Err(Error::input(format!("'{}' is not an absolute path of a first program", plan.init.escape_default())));
+        return Err(Error::input(format!(
+            "'{}' is not an absolute path of a first program",
+            plan.init.escape_default()
+        )));
     }
     match &plan.runtime {
         RuntimeFrom::Initramfs => Ok(()),
@@ -170,10 +180,9 @@ fn check(plan: &Plan<'_>) -> Result<(), Error> {
             .hint("use --front-end built-in, or leave --runtime-from at initramfs")),
         RuntimeFrom::Network(address) if plain(address, "-._~:/?#[]@!&()*+,;=%") => Ok(()),
         RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) if plain(name, "._+-") => Ok(()),
-        RuntimeFrom::Network(name) | RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => Err(Error::usage(format!(
-            "'{}' cannot be written on a kernel's command line",
-            name.escape_default()
-        ))),
+        RuntimeFrom::Network(name) | RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => Err(Error::usage(
+            format!("'{}' cannot be written on a kernel's command line", name.escape_default()),
+        )),
     }
 }
 
@@ -235,9 +244,13 @@ fn write(files: &Files) -> std::io::Result<Vec<u8>> {
     for (path, item) in files {
         match item {
             Item::Directory(mode) => writer.directory(path, *mode)?,
-            Item::File(executable, bytes) => writer.file(path, if *executable { 0o755 } else { 0o644 }, bytes)?,
+            Item::File(executable, bytes) => {
+                writer.file(path, if *executable { 0o755 } else { 0o644 }, bytes)?
+            }
             Item::Symlink(target) => writer.symlink(path, target)?,
-            Item::CharDevice(device) => writer.device(path, 0o600, &crate::tree::Node::CharDevice(*device))?,
+            Item::CharDevice(device) => {
+                writer.device(path, 0o600, &crate::tree::Node::CharDevice(*device))?
+            }
         }
     }
     writer.finish()

@@ -7,9 +7,37 @@ use crate::tree::Device;
 
 /// Programs that dracut's scripts for a live root, or ours, cannot do without.
 const PROGRAMS: [&str; 31] = [
-    "blkid", "blockdev", "cat", "chmod", "chown", "chroot", "cp", "dd", "dmesg", "dmsetup", "env", "find", "grep", "ln",
-    "losetup", "ls", "mkdir", "modprobe", "mount", "readlink", "rm", "rmdir", "sed", "sh", "sleep", "stat", "switch_root",
-    "touch", "umount", "uname", "xargs",
+    "blkid",
+    "blockdev",
+    "cat",
+    "chmod",
+    "chown",
+    "chroot",
+    "cp",
+    "dd",
+    "dmesg",
+    "dmsetup",
+    "env",
+    "find",
+    "grep",
+    "ln",
+    "losetup",
+    "ls",
+    "mkdir",
+    "modprobe",
+    "mount",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "sh",
+    "sleep",
+    "stat",
+    "switch_root",
+    "touch",
+    "umount",
+    "uname",
+    "xargs",
 ];
 
 /// Folders in which a shell finds programs.
@@ -37,7 +65,9 @@ pub(super) fn check_programs(files: &Files) -> Result<(), Error> {
 fn hooks(files: &Files) -> Result<String, Error> {
     files
         .keys()
-        .find_map(|path| path.ends_with("parse-dmsquash-live.sh").then(|| path.split("/cmdline/").next()).flatten())
+        .find_map(|path| {
+            path.ends_with("parse-dmsquash-live.sh").then(|| path.split("/cmdline/").next()).flatten()
+        })
         .map(str::to_owned)
         .ok_or_else(|| {
             Error::missing("dracut packed no dmsquash-live hooks")
@@ -50,7 +80,8 @@ pub(super) fn add(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
     let hooks = hooks(files)?;
     let switch_root = program(files, "switch_root").unwrap_or_else(|| "usr/sbin/switch_root".to_owned());
     let Some(dracut_init) = files.remove("init") else {
-        return Err(Error::failed("dracut packed no /init").hint("its module base is incomplete: install dracut-core again"));
+        return Err(Error::failed("dracut packed no /init")
+            .hint("its module base is incomplete: install dracut-core again"));
     };
     put(files, &format!("{OURS}/dracut-init"), dracut_init);
     let fill = |text: &str| {
@@ -106,7 +137,9 @@ pub(super) fn add_lists(files: &mut Files, plan: &Plan<'_>) {
     }
     not_carried.sort();
     not_carried.dedup();
-    let lines = |paths: &mut dyn Iterator<Item = &String>| paths.map(|path| format!("./{path}\n")).collect::<String>().into_bytes();
+    let lines = |paths: &mut dyn Iterator<Item = &String>| {
+        paths.map(|path| format!("./{path}\n")).collect::<String>().into_bytes()
+    };
     put(files, &format!("{OURS}/not-carried"), Item::File(false, lines(&mut not_carried.iter())));
     let own = lines(&mut files.keys());
     put(files, &format!("{OURS}/own"), Item::File(false, own));

@@ -1,0 +1,93 @@
+//! What to convert, and how.
+
+use std::path::PathBuf;
+
+use crate::frontend::{Overlay, RuntimeFrom};
+use crate::initrd;
+use crate::squashfs::Compression;
+
+/// Which front-end to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontEndChoice {
+    /// The host's dracut where it has dmsquash-live, else the built-in one.
+    Auto,
+    /// The host's dracut, or that of another root.
+    Dracut {
+        /// The other root.
+        root: Option<PathBuf>,
+    },
+    /// btrsquash's own.
+    BuiltIn,
+    /// A ready-made initramfs.
+    File(PathBuf),
+}
+
+/// How many files the new image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One file.
+    Combined,
+    /// The front-end and squashfs.img apart.
+    Split,
+}
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The old image.
+    pub old: PathBuf,
+    /// The new image.
+    pub new: PathBuf,
+    /// Where modules are found that the image lacks.
+    pub modules: Vec<PathBuf>,
+    /// The kernel that boots the image.
+    pub kernel: Option<PathBuf>,
+    /// How the squashfs is compressed.
+    pub compression: Compression,
+    /// Block size of the squashfs in bytes.
+    pub block_size: u32,
+    /// What makes the runtime writable, where the user said.
+    pub overlay: Option<Overlay>,
+    /// Room to write in the runtime's file system, bytes.
+    pub free_space: u64,
+    /// Which front-end to make.
+    pub front_end: FrontEndChoice,
+    /// One file or two.
+    pub layout: Layout,
+    /// Where the front-end finds the runtime.
+    pub runtime: RuntimeFrom,
+    /// Drivers for the front-end.
+    pub drivers: Vec<String>,
+    /// Arguments to add to the image's own command line.
+    pub cmdline: String,
+    /// Convert an ordinary front-end too.
+    pub assume_monolith: bool,
+    /// Replace files that exist.
+    pub force: bool,
+    /// Threads that compress.
+    pub threads: usize,
+    /// Stop before the slow work and write nothing.
+    pub dry_run: bool,
+    /// Limits on what is read.
+    pub limits: initrd::Limits,
+    /// SOURCE_DATE_EPOCH, where it is set.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// The stages of a conversion, for progress bars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The old image is being read.
+    Read,
+    /// Kernel modules are being looked for.
+    Modules,
+    /// The runtime is being laid out.
+    Layout,
+    /// The squashfs is being compressed and the front-end made.
+    Compress,
+    /// The new image is being written.
+    Write,
+}
+
+/// Told how far a conversion is: the stage, bytes done and bytes in all (0 where unknown).
+pub type Watch<'a> = &'a (dyn Fn(Stage, u64, u64) + Sync);

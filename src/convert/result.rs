@@ -1,0 +1,277 @@
+//! What was done → the report.
+
+use std::collections::BTreeSet;
+
+use super::{Layout, Made, Output, Prepared, Request};
+use crate::btrfs::Features;
+use crate::classify::{Classification, Verdict};
+use crate::error::Error;
+use crate::footprint::{self, Facts, Rootfs};
+use crate::frontend::{Handover, Overlay, RuntimeFrom};
+use crate::initrd::Encoding;
+use crate::kernel::Kernel;
+use crate::report::{
+    self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
+    Portion, Tool,
+};
+use crate::tree::{InodeId, Node, Tree};
+
+/// Notes down what was chosen, and why.
+pub(super) fn choices(
+    request: &Request,
+    kernels: &[Kernel],
+    encoding: Encoding,
+    overlay: Overlay,
+    class: &Classification,
+    choices: &mut Vec<Choice>,
+) {
+    let mut add = |what: &str, chosen: String, why: &str| {
+        choices.push(Choice { what: what.into(), chosen, why: why.into() })
+    };
+    let asked = "asked for with --overlay";
+    let why = match (request.overlay, overlay) {
+        (Some(_), _) => asked,
+        (None, Overlay::DeviceMapper) => "the default, and the kernel has dm-snapshot",
+        (None, Overlay::Overlayfs) => "dm-snapshot was not found for every kernel",
+    };
+    add("overlay", overlay.to_string(), why);
+    let features = Features::for_kernels(kernels.iter().map(|k| k.modules.version.as_str()));
+    let oldest = kernels.iter().map(|k| k.modules.version.as_str()).collect::<Vec<_>>().join(", ");
+    add("btrfs features", features.notes().join("; "), &format!("what kernel {oldest} can mount"));
+    let bcj = request.compression == crate::squashfs::Compression::Xz && kernels.iter().all(|k| k.bcj);
+    let filter = if bcj { ", branch filter for machine code" } else { "" };
+    add(
+        "squashfs",
+        format!("{}, blocks of {} KiB{filter}", request.compression, request.block_size >> 10),
+        if bcj {
+            "the kernel's xz has the filter"
+        } else {
+            "--compression and --block-size, or their defaults"
+        },
+    );
+    add("front-end's compression", encoding.to_string(), "the best that every kernel is known to unpack");
+    let handover = match class.handover {
+        Handover::Bare => "/proc, /sys, /dev and /run unmounted",
+        Handover::Mounted => "/proc, /sys, /dev and /run mounted",
+    };
+    add("hand-over", handover.into(), &class.handover_why);
+    let place = match &request.runtime {
+        RuntimeFrom::Initramfs => "in the initramfs".into(),
+        RuntimeFrom::Retained => "in the image as the boot loader placed it, never copied".into(),
+        RuntimeFrom::Network(address) => format!("fetched from {address}"),
+        RuntimeFrom::Label(label) => format!("on the medium labelled {label}"),
+        RuntimeFrom::Uuid(uuid) => format!("on the medium with UUID {uuid}"),
+    };
+    add("runtime", place, "--runtime-from, or its default");
+}
+
+fn identity(class: &Classification) -> Identity {
+    Identity {
+        verdict: match &class.verdict {
+            Verdict::Monolith => "monolith".into(),
+            Verdict::FrontEnd(maker) => format!("front-end ({maker})"),
+            Verdict::Converted(what) => format!("converted ({what})"),
+        },
+        why: class.why.clone(),
+        init: class.init.clone(),
+        init_kind: class.init_kind.clone(),
+        handover: match class.handover {
+            Handover::Bare => "bare".into(),
+            Handover::Mounted => "mounted".into(),
+        },
+        handover_why: class.handover_why.clone(),
+        architecture: class.architecture.clone(),
+        kernels: class.kernels.clone(),
+        distribution: class.distribution.clone(),
+    }
+}
+
+fn is_systemd(class: &Classification) -> bool {
+    class.handover == Handover::Mounted
+}
+
+/// The parts of the old file: its segments.
+fn old_file(request: &Request, prepared: &Prepared) -> ImageFile {
+    let image = &prepared.image;
+    let names: Vec<(String, u64, &str)> = image
+        .segments
+        .iter()
+        .map(|s| {
+            if s.early {
+                (
+                    format!("segment {}: early cpio", s.number),
+                    s.size,
+                    "the kernel reads it before it unpacks anything",
+                )
+            } else {
+                (
+                    format!("segment {}: {}", s.number, s.encoding),
+                    s.size,
+                    "unpacked into rootfs, where it stays",
+                )
+            }
+        })
+        .collect();
+    let padding = image.size - names.iter().map(|n| n.1).sum::<u64>();
+    let parts = names.iter().map(|(name, bytes, why)| (name.as_str(), *bytes, *why));
+    let rest = [("padding and boot configuration", padding, "between and behind the segments")];
+    ImageFile {
+        path: request.old.display().to_string(),
+        size: image.size,
+        parts: Part::list(image.size, parts.chain(rest)),
+    }
+}
+
+fn portions<'a>(parts: impl Iterator<Item = (&'a String, &'a String, u64, u64)>) -> Vec<Portion> {
+    parts
+        .map(|(what, why, files, bytes)| Portion { what: what.clone(), why: why.clone(), files, bytes })
+        .collect()
+}
+
+/// The folders and large files below `id`, largest first, `depth` levels down.
+fn folders(tree: &Tree, id: InodeId, name: &str, depth: usize, seen: &mut BTreeSet<InodeId>) -> Folder {
+    let mut folder = Folder { name: name.into(), ..Folder::default() };
+    for (name, &child) in tree.names(id).into_iter().flatten() {
+        let name = crate::tree::display(name);
+        let part = match &tree.inode(child).node {
+            Node::Directory(_) => folders(tree, child, &name, depth.saturating_sub(1), seen),
+            Node::Regular(content) if seen.insert(child) => {
+                Folder { name, bytes: content.size, files: 1, folders: Vec::new() }
+            }
+            _ => Folder { name, bytes: 0, files: 1, folders: Vec::new() },
+        };
+        folder.bytes += part.bytes;
+        folder.files += part.files;
+        if depth > 0 && part.bytes > 0 {
+            folder.folders.push(part);
+        }
+    }
+    folder.folders.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    folder.folders.truncate(40);
+    folder
+}
+
+/// The report before the slow work.
+pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversion, Error> {
+    let split = &prepared.split;
+    let additions =
+        split.additions.iter().map(|a| Added { path: a.path.clone(), why: a.why.clone() }).collect();
+    Ok(Conversion {
+        schema_version: report::SCHEMA_VERSION,
+        tool: Tool::default(),
+        dry_run: true,
+        old: old_file(request, prepared),
+        new: None,
+        identity: identity(&prepared.class),
+        choices: prepared.choices.clone(),
+        front_end: None,
+        ram_before: footprint::monolith(&prepared.image, is_systemd(&prepared.class)).ram(Rootfs::Tmpfs),
+        ram_after: None,
+        boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
+        runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
+        folders: folders(&split.runtime, split.runtime.root, "/", 3, &mut BTreeSet::new()),
+        additions,
+        text_differences: Vec::new(),
+        notes: prepared.notes.clone(),
+        timings: None,
+        budgets: Vec::new(),
+    })
+}
+
+/// The whole report.
+pub(super) fn done(
+    request: &Request,
+    prepared: &Prepared,
+    made: &Made,
+    output: &Output,
+) -> Result<Conversion, Error> {
+    let mut report = dry_run(request, prepared)?;
+    report.dry_run = false;
+    let parts = &output.parts;
+    let squashfs = if output.runtime.is_none() { made.written.size } else { 0 };
+    let runtime = output.runtime.as_ref().map_or(0, |(_, bytes)| *bytes);
+    let total = parts.total + runtime;
+    let small = parts.squashfs_cpio - squashfs;
+    report.new = Some(ImageFile {
+        path: request.new.display().to_string(),
+        size: total,
+        parts: Part::list(
+            total,
+            [
+                ("early cpio", parts.early, "as it was, byte for byte"),
+                ("squashfs.img", squashfs, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+                ("cpio around it", small, "headers, padding, /etc/cmdline.d"),
+                ("front-end", parts.front_end, "mounts the runtime and hands over to it"),
+                ("boot configuration", parts.bootconfig, "as it was, byte for byte"),
+                ("squashfs.img, apart", runtime, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+            ],
+        ),
+    });
+    let unpacked = if made.front_end.cpio.is_empty() { made.packed.len() } else { made.front_end.cpio.len() };
+    report.front_end = Some(FrontEndPart {
+        maker: made.front_end.maker.clone(),
+        encoding: prepared.encoding.to_string(),
+        compressed: made.packed.len() as u64,
+        unpacked: unpacked as u64,
+        kernels: prepared
+            .modules
+            .iter()
+            .map(|kernel| KernelPart {
+                version: kernel.version.clone(),
+                bytes: kernel.modules.iter().map(|m| m.elf.len() as u64).sum(),
+                modules: kernel
+                    .modules
+                    .iter()
+                    .map(|m| ModuleSize { name: m.name.clone(), bytes: m.elf.len() as u64 })
+                    .collect(),
+            })
+            .collect(),
+        notes: made.front_end.notes.clone(),
+    });
+    let facts = new_facts(request, prepared, made, parts.total)?;
+    report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
+    report.notes.push(format!(
+        "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
+        report::units::size(made.facts.data),
+        report::units::size(made.facts.metadata),
+        report::units::size(made.facts.shared),
+    ));
+    if request.layout == Layout::Split {
+        report.notes.extend(super::delivery::entries(request, output));
+    }
+    Ok(report)
+}
+
+/// What the model has to know about the new image.
+fn new_facts(request: &Request, prepared: &Prepared, made: &Made, file: u64) -> Result<Facts, Error> {
+    let (mut unpacked, mut inodes) = (0, 0);
+    if !made.front_end.cpio.is_empty() {
+        let read = crate::initrd::read(
+            &made.front_end.cpio,
+            std::path::Path::new("the front-end"),
+            &request.limits,
+            &|_| (),
+        )?;
+        (unpacked, inodes) = footprint::pages(&read.tree);
+    }
+    let size = made.written.size.next_multiple_of(4096);
+    let pinned = match request.runtime {
+        RuntimeFrom::Initramfs => size,
+        // It is fetched into a tmpfs.
+        RuntimeFrom::Network(_) => size,
+        RuntimeFrom::Retained | RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => 0,
+    };
+    if request.runtime == RuntimeFrom::Initramfs {
+        unpacked += size;
+    }
+    let early: u64 = prepared.image.segments.iter().filter(|s| s.early).map(|s| s.unpacked).sum();
+    Ok(Facts {
+        file,
+        unpacked: unpacked + early,
+        inodes,
+        dictionary: if prepared.encoding == Encoding::Xz { 1 << 20 } else { 0 },
+        pinned,
+        programs: footprint::programs(is_systemd(&prepared.class)),
+        retained: request.runtime == RuntimeFrom::Retained,
+    })
+}
