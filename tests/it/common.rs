@@ -93,3 +93,60 @@ pub fn sh(dir: &Path, script: &str, args: &[&Path]) -> String {
     command.current_dir(dir).args(["-euo", "pipefail", "-c", script, "bash"]).args(args);
     String::from_utf8_lossy(&run(&mut command).stdout).into_owned()
 }
+
+/// A kernel that reaches an installer's first screen on a serial console, in which words.
+pub const INSTALLER: &str = "TERM=linux DEBIAN_FRONTEND=text";
+/// What the first screen of the Debian installer says, also in low memory.
+pub const FIRST_SCREEN: &str = "Select a language|Press enter to continue";
+
+/// The image that `btrsquash convert OLD ARGUMENTS…` makes, made once for all tests under this `name`. Its reports lie
+/// beside it as `.json` and `.html`.
+pub fn converted(name: &str, old: &Path, arguments: &[&str]) -> PathBuf {
+    type Made = std::sync::Mutex<std::collections::HashMap<String, std::sync::Arc<std::sync::OnceLock<()>>>>;
+    static MADE: std::sync::OnceLock<Made> = std::sync::OnceLock::new();
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("converted");
+    std::fs::create_dir_all(&dir).unwrap();
+    let image = dir.join(format!("{name}.img"));
+    // A failure in one test must not poison the others' lock.
+    let once = {
+        let mut made =
+            MADE.get_or_init(Default::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::sync::Arc::clone(made.entry(name.to_owned()).or_default())
+    };
+    once.get_or_init(|| {
+        let mut command = btrsquash();
+        command.arg("convert").arg(old).args(arguments).args(["--force", "--quiet", "-o"]).arg(&image);
+        command
+            .arg("--report")
+            .arg(image.with_extension("json"))
+            .arg("--html")
+            .arg(image.with_extension("html"));
+        run(&mut command);
+    });
+    image
+}
+
+/// What `btrsquash boot` says of an image: whether it got to `expect`, and its whole report.
+pub fn boot(
+    image: &Path,
+    kernel: &Path,
+    mib: u64,
+    append: &str,
+    expect: &str,
+    more: &[&str],
+) -> (bool, serde_json::Value) {
+    let output = btrsquash()
+        .arg("boot")
+        .arg(image)
+        .arg("--kernel")
+        .arg(kernel)
+        .args(["-m", &mib.to_string(), "--append", append, "--expect", expect, "--timeout", "400", "--json"])
+        .args(more)
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!("boot gives no report: {e}\n{}", String::from_utf8_lossy(&output.stderr));
+    });
+    assert_eq!(output.status.code(), Some(i32::from(report["booted"] != true)), "{report:#}");
+    (report["booted"] == true, report)
+}
