@@ -33,7 +33,8 @@ pub(super) fn forget_the_making(files: &mut Files) {
 }
 
 /// Puts a program that does nothing in place of udev: the kernel's devtmpfs makes all nodes that a live root in the
-/// initramfs needs (loop, dm), no hardware is waited for, and libdevmapper makes its own nodes where no udev runs.
+/// initramfs needs (loop, dm), no hardware is waited for, and libdevmapper makes its own nodes where it is told that no udev runs
+/// (`DM_DISABLE_UDEV`, which a hook exports).
 pub(super) fn without_udev(files: &mut Files) {
     files.retain(|path, _| {
         !(path.starts_with("etc/udev")
@@ -82,7 +83,8 @@ pub(super) fn drop_unused(files: &mut Files) {
         let in_path = path.contains("bin/") && UNUSED.contains(&file_name(path));
         let data = [
             "usr/share/",
-            "usr/lib/systemd/system",
+            "usr/lib/systemd/system/",
+            "usr/lib/systemd/system-generators/",
             "usr/lib/sysctl.d",
             "usr/lib/tmpfiles.d",
             "usr/lib/kbd",
