@@ -52,7 +52,7 @@ pub(super) fn without_udev(files: &mut Files) {
 
 /// Programs that dracut packs for other kinds of root: unpackers of archives, a pager, repairers and makers of other
 /// file systems. None is called on the way from /squashfs.img to the old first program.
-const UNUSED: [&str; 22] = [
+const UNUSED: [&str; 23] = [
     "bunzip2",
     "bzcat",
     "bzip2",
@@ -69,6 +69,7 @@ const UNUSED: [&str; 22] = [
     "gunzip",
     "gzip",
     "less",
+    "loginctl",
     "tar",
     "unxz",
     "xz",
