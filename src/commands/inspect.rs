@@ -1,9 +1,10 @@
 //! `btrsquash inspect`.
 
 use btrsquash::cli::Inspect;
+use btrsquash::initrd;
 use btrsquash::report::{Report, budget};
-use btrsquash::{initrd, opened};
 
+use super::diff::open;
 use super::output::print;
 use super::progress::Progress;
 
@@ -14,9 +15,7 @@ use super::progress::Progress;
 pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
     let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked };
     let progress = Progress::new(false);
-    let size = options.image.metadata().map_or(0, |metadata| metadata.len());
-    let image =
-        opened::open(&options.image, &limits, &|done| progress.bytes("reading the image", done, size))?;
+    let image = open(&options.image, "reading the image", &limits, &progress)?;
     progress.bytes("looking for duplicates", 0, 0);
     let mut inspection = btrsquash::inspect::inspect(&image, options.depth)?;
     drop(progress);
