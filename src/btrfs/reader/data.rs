@@ -46,6 +46,15 @@ impl Csums {
         self.all[first..end].get(skip..).unwrap_or_default()
     }
 
+    /// Address and length of all runs of sectors with checksums.
+    pub fn runs(&self, sector: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let ends = self.runs.iter().skip(1).map(|&(_, next)| next).chain([self.all.len()]);
+        self.runs
+            .iter()
+            .zip(ends)
+            .map(move |(&(address, first), end)| (address, (end - first) as u64 * sector))
+    }
+
     /// Whether all sectors of a range have checksums.
     pub fn cover(&self, address: u64, len: u64, sector: u64) -> bool {
         self.from(address, sector).len() as u64 >= len.div_ceil(sector)
@@ -73,7 +82,8 @@ fn invalid(what: String) -> io::Error {
 }
 
 impl Data {
-    fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
+    /// Compares the checksums of whole sectors from `address` on, which lie at `physical`.
+    pub fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
         let sector = self.sector as usize;
         let mut csums = self.csums.from(address, sector as u64);
         for (i, block) in bytes.chunks_exact(sector).enumerate() {
