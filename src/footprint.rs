@@ -7,6 +7,9 @@
 //! (init/do_mounts.c, `init_rootfs`): R ≥ U + I + D + K, and D, what the decompressor allocates. Afterwards the image is
 //! free again, and what the runtime pins stays: R ≥ S + W + K, with W for the programs up to the first screen.
 
+use crate::assemble::RETAINED_NAME;
+use crate::classify::{Classification, Verdict};
+use crate::frontend::Handover;
 use crate::initrd::Initrd;
 use crate::report::{Figure, Phase, Ram, RamPart};
 use crate::tree::{Node, Tree};
@@ -72,6 +75,41 @@ pub fn pages(tree: &Tree) -> (u64, u64) {
         }
     }
     (bytes, inodes)
+}
+
+/// The facts about any image, by what it was found to be ([`crate::classify::classify`]): what `inspect` and `convert`
+/// both report. A front-end whose root lies elsewhere is told about up to its own first program.
+#[must_use]
+pub fn of(image: &Initrd, class: &Classification) -> Facts {
+    match class.verdict {
+        Verdict::Monolith => monolith(image, class.handover == Handover::Mounted),
+        Verdict::Converted(_) => converted(image),
+        Verdict::FrontEnd(_) => Facts { pinned: 0, programs: 0, ..monolith(image, false) },
+    }
+}
+
+/// The facts about a converted image: what the front-end leaves in memory is the squashfs, in rootfs or in the retained
+/// image. Where the squashfs is elsewhere nothing of it is counted: a caller that knows that it is fetched into memory
+/// adds its size to [`Facts::pinned`].
+#[must_use]
+pub fn converted(image: &Initrd) -> Facts {
+    let tree = &image.tree;
+    let size = |path: &str| match tree.get(path).map(|id| &tree.inode(id).node) {
+        Some(Node::Regular(content)) => content.size.next_multiple_of(PAGE),
+        _ => 0,
+    };
+    let retained = image.skipped_bodies.iter().any(|(name, _)| name == RETAINED_NAME.as_bytes());
+    Facts { pinned: size("squashfs.img"), retained, ..monolith(image, hands_over_mounted(tree)) }
+}
+
+/// Whether the front-end hands over to a systemd: what it was made with tells (`frontend::built_in`,
+/// `frontend::dracut`). A ready-made front-end does not say: an installer is taken for granted.
+fn hands_over_mounted(tree: &Tree) -> bool {
+    let config = tree.get(".btrsquash/config").and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    match config {
+        Some(config) => config.split(|&b| b == b'\n').any(|line| line == b"handover=mounted"),
+        None => tree.get("usr/lib/btrsquash/own").is_some() && tree.get("usr/lib/btrsquash/bare").is_none(),
+    }
 }
 
 /// The facts about an image that stays in rootfs: a monolith.
