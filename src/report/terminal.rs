@@ -104,6 +104,13 @@ impl Page {
                 }
             }
             Block::Diff { path, diff, truncated } => self.diff(path, diff, *truncated),
+            // Never wrapped by us: what a console says in one line stays one line, also when it is copied.
+            Block::Console(lines) => {
+                for line in lines {
+                    let line = format!("  {}", self.tone(&visible(line), Tone::Dim));
+                    self.line(&line);
+                }
+            }
             Block::Bars { bars, .. } => self.bars(bars),
             Block::Ram { curves, .. } => self.machines(curves),
             Block::Treemap { root, .. } => self.folders(root),
