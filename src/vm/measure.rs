@@ -175,8 +175,9 @@ impl Sample {
 #[derive(Debug, Default)]
 struct Log {
     samples: Vec<Sample>,
-    /// What the kernel has to give at its start, and of how much: `Memory: 118124K/228856K available`, bytes.
-    start: Option<(u64, u64)>,
+    /// What the kernel has to hand out at its start, bytes: `Memory: 118124K/228856K available (…, 110472K reserved,
+    /// …)`, the second less the reserved. The first leaves out what is set up later (`DEFERRED_STRUCT_PAGE_INIT`).
+    start: Option<u64>,
     /// `Freeing initrd memory: 51556K`, bytes.
     freed: Option<u64>,
 }
@@ -194,8 +195,16 @@ impl Log {
         for line in text.lines() {
             log.samples.extend(Sample::parse(line));
             if let Some(line) = line.strip_prefix("# ") {
-                if let Some(free) = kib(line, "Memory: ") {
-                    log.start = log.start.or_else(|| Some((free, kib(line, "K/")?)));
+                if line.contains("Memory: ") {
+                    let reserved = line.split_once("K reserved").and_then(|(head, _)| {
+                        head.rsplit(|c: char| !c.is_ascii_digit())
+                            .next()?
+                            .parse::<u64>()
+                            .ok()?
+                            .checked_mul(1024)
+                    });
+                    let start = kib(line, "K/").zip(reserved).and_then(|(all, less)| all.checked_sub(less));
+                    log.start = log.start.or(start);
                 }
                 log.freed = log.freed.or_else(|| kib(line, "Freeing initrd memory: "));
             }
@@ -214,11 +223,11 @@ impl Log {
             );
             return (moments, notes);
         };
-        if let Some((free, of)) = self.start {
+        if let Some(start) = self.start {
             moments.push(Moment {
                 name: starts.into(),
-                used: Figure::measured(memory.min(of.max(free)) - free + memory.saturating_sub(of)),
-                available: Figure::measured(free),
+                used: Figure::measured(memory.saturating_sub(start)),
+                available: Figure::measured(start),
             });
         }
         // Nothing can look while the kernel unpacks. The image was freed right after: what the first program finds in
@@ -247,15 +256,16 @@ impl Log {
             moments.push(shown);
         }
         moments.push(last.moment(screen, memory));
+        if handed.is_some() {
+            notes.push(format!("{program}: when PID 1 had another root than at the start"));
+        }
         let looks = self.samples.len();
         notes.push(format!(
-            "{looks} looks at /proc/meminfo from {} to {} s after the kernel's start",
+            "{looks} looks at /proc/meminfo, {} to {} s after the kernel's start, by a probe that takes {:.1} MiB itself",
             tenths(first.time),
-            tenths(last.time)
+            tenths(last.time),
+            PROBE.len() as f64 / f64::from(1 << 20)
         ));
-        if handed.is_some() {
-            notes.push(format!("{program}: when the first program was on another root than at the start"));
-        }
         (moments, notes)
     }
 }
@@ -302,7 +312,7 @@ mod tests {
     fn moments_follow_from_what_was_told() {
         let log = Log::parse(
             "@ 1200 start 200000 100000 120000 0 60000 50000 1000 0 9\r\n\
-             # <6>[    0.07] Memory: 118124K/228856K available (14343K kernel code)\r\n\
+             # <6>[    0.07] Memory: 118124K/228856K available (14343K kernel code, 110472K reserved, 0K cma-reserved)\r\n\
              # <6>[    1.57] Freeing initrd memory: 51556K\r\n\
              @ 1300 moved 200000 90000 90000 0 60000 50000 1000 0 9\r\n\
              @ 1400 moved 200000 95000 110000 0 60000 50000 1000 0 9\r\n\
@@ -321,7 +331,7 @@ mod tests {
                 "first screen"
             ]
         );
-        assert_eq!(moments[0].used.value, (229_376 - 118_124) << 10);
+        assert_eq!(moments[0].used.value, (229_376 - 228_856 + 110_472) << 10);
         // 229376 − 100000 free − 10000 cache − 1000 slabs.
         assert_eq!(moments[2].used, Figure::measured(118_376 << 10));
         assert_eq!(moments[1].used.value, (118_376 + 51_556) << 10);

@@ -129,10 +129,12 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
         }
     };
     let duration = start.elapsed();
-    let patience = match (verdict.reached(), &options.second_serial) {
-        (false, _) => AFTERWARDS,
-        (true, Some(_)) => LAST_WORDS,
-        (true, None) => Duration::ZERO,
+    let patience = match &verdict {
+        // The kernel goes on as if nothing had happened.
+        Verdict::Unpacking(_) => Duration::ZERO,
+        Verdict::Reached(_) if options.second_serial.is_some() => LAST_WORDS,
+        Verdict::Reached(_) => Duration::ZERO,
+        _ => AFTERWARDS,
     };
     let until = Instant::now() + patience;
     while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now())) {
