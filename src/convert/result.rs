@@ -159,7 +159,7 @@ pub(super) fn done(
             .collect(),
         notes: made.front_end.notes.clone(),
     });
-    let facts = new_facts(request, prepared, made, parts.total)?;
+    let facts = new_facts(request, made)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
         "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
@@ -173,36 +173,15 @@ pub(super) fn done(
     Ok(report)
 }
 
-/// What the model has to know about the new image.
-fn new_facts(request: &Request, prepared: &Prepared, made: &Made, file: u64) -> Result<Facts, Error> {
-    let (mut unpacked, mut inodes) = (0, 0);
-    if !made.front_end.cpio.is_empty() {
-        let read = crate::initrd::read(
-            &made.front_end.cpio,
-            std::path::Path::new("the front-end"),
-            &request.limits,
-            &|_| (),
-        )?;
-        (unpacked, inodes) = footprint::pages(&read.tree);
-    }
-    let size = made.written.size.next_multiple_of(4096);
-    let pinned = match request.runtime {
-        RuntimeFrom::Initramfs => size,
+/// What the model has to know about the new image: it is read again as it was written, so that `inspect` says the same.
+fn new_facts(request: &Request, made: &Made) -> Result<Facts, Error> {
+    let file = std::fs::File::open(&request.new)
+        .map_err(|e| Error::input(format!("cannot be read back: {e}")).file(&request.new))?;
+    let image = crate::initrd::read(&file, &request.new, &request.limits, &|_| ())?;
+    let mut facts = footprint::converted(&image);
+    if let RuntimeFrom::Network(_) = request.runtime {
         // It is fetched into a tmpfs.
-        RuntimeFrom::Network(_) => size,
-        RuntimeFrom::Retained | RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => 0,
-    };
-    if request.runtime == RuntimeFrom::Initramfs {
-        unpacked += size;
+        facts.pinned += made.written.size.next_multiple_of(4096);
     }
-    let early: u64 = prepared.image.segments.iter().filter(|s| s.early).map(|s| s.unpacked).sum();
-    Ok(Facts {
-        file,
-        unpacked: unpacked + early,
-        inodes,
-        dictionary: if prepared.encoding == Encoding::Xz { 1 << 20 } else { 0 },
-        pinned,
-        programs: footprint::programs(is_systemd(&prepared.class)),
-        retained: request.runtime == RuntimeFrom::Retained,
-    })
+    Ok(facts)
 }

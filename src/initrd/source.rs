@@ -159,7 +159,7 @@ fn is_early(paths: &[Vec<u8>]) -> bool {
 }
 
 /// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): range and where the initrd ends.
-fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
+pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
     let len = source.len();
     let mut footer = [0; 20];
     source.read_exact_at(&mut footer, len.checked_sub(20)?).ok()?;
