@@ -8,6 +8,8 @@ mod convert;
 mod dracut;
 mod initrd;
 mod kernel;
+mod pages;
+mod qa;
 mod report;
 mod squashfs;
 mod vm;
