@@ -4,16 +4,13 @@
 //! Decided by evidence in the tree alone, each piece of which is told to the user. Nothing of the image is run.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::fmt;
 
 use crate::frontend::Handover;
 use crate::initrd::Initrd;
 use crate::kernel::elf_machine;
-use crate::spool::ReadAt;
-use crate::squashfs;
-use crate::tree::{Content, InodeId, Node, Tree, display};
+use crate::opened::{self, Body};
+use crate::tree::{InodeId, Node, Tree, display};
 
 /// What an image is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -25,6 +22,16 @@ pub enum Verdict {
     FrontEnd(String),
     /// A front-end, made by this, with the system in a squashfs.img: nothing is left to convert.
     Converted(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Monolith => f.write_str("monolith"),
+            Self::FrontEnd(maker) => write!(f, "front-end ({maker})"),
+            Self::Converted(maker) => write!(f, "converted ({maker})"),
+        }
+    }
 }
 
 /// What was found out about an image.
@@ -88,10 +95,6 @@ struct Image<'a>(&'a Tree);
 impl Image<'_> {
     fn has(&self, path: &str) -> bool {
         self.0.resolve(path).is_some()
-    }
-
-    fn is_folder(&self, path: &str) -> bool {
-        self.0.resolve(path).is_some_and(|id| self.0.names(id).is_some())
     }
 
     fn bytes(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
@@ -424,7 +427,8 @@ fn sysinit(inittab: &str) -> String {
 }
 
 /// The makers of front-ends, with the path and perhaps the text in it by which each is known.
-const MAKERS: [(&str, &str, Option<&str>); 12] = [
+const MAKERS: [(&str, &str, Option<&str>); 13] = [
+    ("btrsquash built-in", ".btrsquash/config", None),
     ("initramfs-tools", "scripts/functions", None),
     ("dracut", "usr/lib/dracut-lib.sh", None),
     ("dracut", "lib/dracut-lib.sh", None),
@@ -468,10 +472,9 @@ fn verdict(
 ) -> Verdict {
     let maker = maker(image, program);
     let maker_name = || maker.map_or_else(|| "an unknown front-end".to_owned(), |(name, _)| name.to_owned());
-    if let Some(reason) = converted(initrd, image) {
+    if let Some(reason) = converted(initrd) {
         why.push(reason);
-        let built_in = image.is_folder(".btrsquash");
-        return Verdict::Converted(if built_in { "built-in".into() } else { maker_name() });
+        return Verdict::Converted(maker_name());
     }
     let system = system(image);
     if let Some((name, path)) = maker {
@@ -539,34 +542,15 @@ fn system(image: &Image<'_>) -> Vec<String> {
     signs
 }
 
-/// Whether a squashfs with a root file system is in the image, be it a regular file or the body of an entry that the
-/// kernel skips.
-fn converted(initrd: &Initrd, image: &Image<'_>) -> Option<String> {
-    const ROOTFS: &str = "LiveOS/rootfs.img";
-    if let Some((name, _)) = initrd.skipped_bodies.iter().find(|(name, _)| contains(name, b"squashfs.img")) {
-        return Some(format!("/{} is carried as the body of an entry that the kernel skips", display(name)));
-    }
-    let id = image.0.get("squashfs.img")?;
-    let Node::Regular(content) = &image.0.inode(id).node else { return None };
-    let file = Arc::new(FileOf { tree: image.0.clone(), content: content.clone() });
-    let inside = squashfs::read(file, Path::new("squashfs.img")).ok()?;
-    inside.get(ROOTFS)?;
-    Some(format!("/squashfs.img holds {ROOTFS}"))
-}
-
-/// A file of a tree, to be read by itself.
-struct FileOf {
-    tree: Tree,
-    content: Content,
-}
-
-impl ReadAt for FileOf {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.tree.read_at(&self.content, buf, offset)
-    }
-    fn len(&self) -> u64 {
-        self.content.size
-    }
+/// Whether the system is in a squashfs in the image, be it a regular file or the body of an entry that the kernel
+/// skips.
+fn converted(initrd: &Initrd) -> Option<String> {
+    let carried = opened::carried(initrd)?;
+    let path = display(&carried.path);
+    Some(match carried.body {
+        Body::File(_) => format!("/{path} is a squashfs that holds a system"),
+        Body::Skipped(_) => format!("/{path} is carried as the body of an entry that the kernel skips"),
+    })
 }
 
 fn architecture(image: &Image<'_>, program: Option<&Program>) -> Option<String> {

@@ -18,6 +18,7 @@ pub mod frontend;
 pub mod initrd;
 pub mod inspect;
 pub mod kernel;
+pub mod opened;
 pub mod report;
 pub mod split;
 pub mod squashfs;

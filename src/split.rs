@@ -298,6 +298,7 @@ mod tests {
             unpacked: 512,
             entries: 4,
             early: true,
+            dictionary: 0,
         });
         let split = split(&initrd, &classify(&initrd), &[]);
         assert_eq!(

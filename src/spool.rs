@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Bytes that can be read at any offset, from several threads at once.
 pub trait ReadAt: Send + Sync {
@@ -108,6 +110,34 @@ impl ReadAt for Spooled {
     }
     fn len(&self) -> u64 {
         self.len
+    }
+}
+
+/// A part of a source, as a source of its own.
+pub struct Slice {
+    source: Arc<dyn ReadAt>,
+    range: Range<u64>,
+}
+
+impl Slice {
+    /// The bytes of `source` in `range`, cut where `source` ends.
+    #[must_use]
+    pub fn new(source: Arc<dyn ReadAt>, range: Range<u64>) -> Self {
+        let end = range.end.min(source.len());
+        Self { source, range: range.start.min(end)..end }
+    }
+}
+
+impl ReadAt for Slice {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let at = self.range.start.checked_add(offset);
+        match at.filter(|at| at.checked_add(buf.len() as u64).is_some_and(|end| end <= self.range.end)) {
+            Some(at) => self.source.read_exact_at(buf, at),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
     }
 }
 

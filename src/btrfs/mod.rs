@@ -18,7 +18,7 @@ pub use features::Features;
 pub use image::{Facts, Image};
 pub use layout::plan;
 pub use order::machine;
-pub use reader::{is_btrfs, read, verify_data};
+pub use reader::{Scrubbed, is_btrfs, read, scrub, verify_data};
 
 /// How an image is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

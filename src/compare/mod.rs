@@ -4,10 +4,10 @@
 //! by byte afterwards, in the order in which they lie in the image, so that each compressed block is unpacked once.
 
 pub(crate) mod content;
-// mod diff;
+mod diff;
 mod moves;
 mod text;
-// mod verify;
+mod verify;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::report::{Aspect, AspectChange};
 use crate::tree::{Entry, Inode, InodeId, Node, Tree, display};
 
-// pub use diff::{DiffOptions, diff};
+pub use diff::{DiffOptions, diff};
 pub use moves::moves;
 pub use text::{TEXT_LIMIT, text_difference};
-// pub use verify::{verify, verify_trees};
+pub use verify::{verify, verify_trees};
 
 /// A path that both trees have.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,8 @@
 //! What was done → the report.
 
-use std::collections::BTreeSet;
-
 use super::{Layout, Made, Output, Prepared, Request};
 use crate::btrfs::Features;
-use crate::classify::{Classification, Verdict};
+use crate::classify::Classification;
 use crate::error::Error;
 use crate::footprint::{self, Facts, Rootfs};
 use crate::frontend::{Handover, Overlay, RuntimeFrom};
@@ -12,9 +10,8 @@ use crate::initrd::Encoding;
 use crate::kernel::Kernel;
 use crate::report::{
     self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
-    Portion, Tool,
+    Portion, Tool, gather,
 };
-use crate::tree::{InodeId, Node, Tree};
 
 /// Notes down what was chosen, and why.
 pub(super) fn choices(
@@ -65,60 +62,17 @@ pub(super) fn choices(
     add("runtime", place, "--runtime-from, or its default");
 }
 
-fn identity(class: &Classification) -> Identity {
-    Identity {
-        verdict: match &class.verdict {
-            Verdict::Monolith => "monolith".into(),
-            Verdict::FrontEnd(maker) => format!("front-end ({maker})"),
-            Verdict::Converted(what) => format!("converted ({what})"),
-        },
-        why: class.why.clone(),
-        init: class.init.clone(),
-        init_kind: class.init_kind.clone(),
-        handover: match class.handover {
-            Handover::Bare => "bare".into(),
-            Handover::Mounted => "mounted".into(),
-        },
-        handover_why: class.handover_why.clone(),
-        architecture: class.architecture.clone(),
-        kernels: class.kernels.clone(),
-        distribution: class.distribution.clone(),
-    }
-}
-
 fn is_systemd(class: &Classification) -> bool {
     class.handover == Handover::Mounted
 }
 
-/// The parts of the old file: its segments.
+/// The old file: its segments.
 fn old_file(request: &Request, prepared: &Prepared) -> ImageFile {
     let image = &prepared.image;
-    let names: Vec<(String, u64, &str)> = image
-        .segments
-        .iter()
-        .map(|s| {
-            if s.early {
-                (
-                    format!("segment {}: early cpio", s.number),
-                    s.size,
-                    "the kernel reads it before it unpacks anything",
-                )
-            } else {
-                (
-                    format!("segment {}: {}", s.number, s.encoding),
-                    s.size,
-                    "unpacked into rootfs, where it stays",
-                )
-            }
-        })
-        .collect();
-    let padding = image.size - names.iter().map(|n| n.1).sum::<u64>();
-    let parts = names.iter().map(|(name, bytes, why)| (name.as_str(), *bytes, *why));
-    let rest = [("padding and boot configuration", padding, "between and behind the segments")];
     ImageFile {
         path: request.old.display().to_string(),
         size: image.size,
-        parts: Part::list(image.size, parts.chain(rest)),
+        parts: gather::parts(&image.segments, image.size, &|_| None),
     }
 }
 
@@ -126,29 +80,6 @@ fn portions<'a>(parts: impl Iterator<Item = (&'a String, &'a String, u64, u64)>)
     parts
         .map(|(what, why, files, bytes)| Portion { what: what.clone(), why: why.clone(), files, bytes })
         .collect()
-}
-
-/// The folders and large files below `id`, largest first, `depth` levels down.
-fn folders(tree: &Tree, id: InodeId, name: &str, depth: usize, seen: &mut BTreeSet<InodeId>) -> Folder {
-    let mut folder = Folder { name: name.into(), ..Folder::default() };
-    for (name, &child) in tree.names(id).into_iter().flatten() {
-        let name = crate::tree::display(name);
-        let part = match &tree.inode(child).node {
-            Node::Directory(_) => folders(tree, child, &name, depth.saturating_sub(1), seen),
-            Node::Regular(content) if seen.insert(child) => {
-                Folder { name, bytes: content.size, files: 1, folders: Vec::new() }
-            }
-            _ => Folder { name, bytes: 0, files: 1, folders: Vec::new() },
-        };
-        folder.bytes += part.bytes;
-        folder.files += part.files;
-        if depth > 0 && part.bytes > 0 {
-            folder.folders.push(part);
-        }
-    }
-    folder.folders.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
-    folder.folders.truncate(40);
-    folder
 }
 
 /// The report before the slow work.
@@ -162,14 +93,14 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
         dry_run: true,
         old: old_file(request, prepared),
         new: None,
-        identity: identity(&prepared.class),
+        identity: Identity::from(&prepared.class),
         choices: prepared.choices.clone(),
         front_end: None,
         ram_before: footprint::monolith(&prepared.image, is_systemd(&prepared.class)).ram(Rootfs::Tmpfs),
         ram_after: None,
         boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
         runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
-        folders: folders(&split.runtime, split.runtime.root, "/", 3, &mut BTreeSet::new()),
+        folders: Folder::of(&split.runtime, 3),
         additions,
         text_differences: Vec::new(),
         notes: prepared.notes.clone(),

@@ -1,9 +1,12 @@
 //! The state machine of init/initramfs.c: one newc archive, entry by entry.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
+use super::Segment;
 use super::rootfs::{ENTRY_COST, Header, PATH_MAX, Reader};
 use crate::error::Error;
+use crate::spool::ReadAt;
 use crate::tree::{Device, mode};
 
 /// Size of a newc header.
@@ -207,4 +210,36 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
     }
     pad(stream)?;
     Ok(Found::Entry)
+}
+
+/// Where the body of the regular file `path` lies in a plain segment: the last one of that name that has a body.
+///
+/// Only headers and names are read. `None` where there is none or the segment cannot be read.
+pub fn find_body(source: &dyn ReadAt, segment: &Segment, path: &[u8]) -> Option<Range<u64>> {
+    let normal = |name: &[u8]| {
+        let parts: Vec<&[u8]> = name.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
+        parts.join(&b'/')
+    };
+    let (mut at, end, mut found) = (segment.offset, segment.offset + segment.size, None);
+    while at + HEADER <= end {
+        let mut bytes = [0; HEADER as usize];
+        source.read_exact_at(&mut bytes, at).ok()?;
+        let Ok(header) = parse(&bytes, at) else {
+            // Zeros between two archives of one segment.
+            at += 4;
+            continue;
+        };
+        // The names of a plain segment were read before: none of them is longer than it can be.
+        let mut name = vec![0; header.name_len.min(PATH_MAX) as usize];
+        source.read_exact_at(&mut name, at + HEADER).ok()?;
+        let body = (at + HEADER + header.name_len).next_multiple_of(4);
+        if header.mode & mode::S_IFMT == mode::S_IFREG
+            && header.body_len > 0
+            && normal(c_string(&name)) == path
+        {
+            found = Some(body..body + header.body_len);
+        }
+        at = (body + header.body_len).next_multiple_of(4);
+    }
+    found
 }

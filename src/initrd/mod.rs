@@ -22,6 +22,7 @@ mod newc;
 mod rootfs;
 mod source;
 
+pub use archive::find_body;
 pub use compress::compress;
 pub use newc::NewcWriter;
 

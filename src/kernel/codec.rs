@@ -34,7 +34,7 @@ pub(super) fn decoder<'a>(mut source: impl BufRead + Send + 'a) -> io::Result<Bo
 ///
 /// # Errors
 /// Damaged data, or more than `limit` bytes.
-pub(super) fn unpack(packed: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn unpack(packed: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     decoder(packed)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

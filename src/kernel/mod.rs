@@ -17,7 +17,7 @@ use crate::tree::Tree;
 mod archive;
 mod capability;
 mod closure;
-mod codec;
+pub(crate) mod codec;
 mod drivers;
 mod modinfo;
 mod source;

@@ -34,7 +34,7 @@ impl Exporter for Html {
             match block {
                 Block::Section(title) => {
                     let end = if open { "</section>\n" } else { "" };
-                    let _ = write!(out, "{end}<section><h2>{}</h2>\n", escape(title));
+                    let _ = writeln!(out, "{end}<section><h2>{}</h2>", escape(title));
                     open = true;
                     section = title;
                 }

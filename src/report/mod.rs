@@ -4,6 +4,7 @@ pub mod budget;
 mod charts;
 pub mod data;
 pub mod document;
+pub mod gather;
 mod html;
 mod json;
 mod markdown;

@@ -216,6 +216,7 @@ fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
         unpacked: 0,
         entries: 0,
         early: false,
+        dictionary: 0,
     };
     let found = kernel::find(&tree(&files), &[old], &[], None, &WANTED).unwrap();
     assert_eq!(found[0].modules.modules, expected[0].modules.modules);

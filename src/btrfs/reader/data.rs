@@ -19,8 +19,9 @@ impl Csums {
     pub fn push(&mut self, address: u64, bytes: &[u8], sector: u64) -> bool {
         let count = (bytes.len() / 4) as u64;
         let end = count.checked_mul(sector).and_then(|len| address.checked_add(len));
-        let sound =
-            address % sector == 0 && end.is_some() && self.end(sector).is_none_or(|end| end <= address);
+        let sound = address.is_multiple_of(sector)
+            && end.is_some()
+            && self.end(sector).is_none_or(|end| end <= address);
         if sound {
             if self.end(sector) != Some(address) {
                 self.runs.push((address, self.all.len()));
@@ -43,6 +44,15 @@ impl Csums {
         let end = self.runs.get(run + 1).map_or(self.all.len(), |&(_, next)| next);
         let skip = usize::try_from((address - start) / sector).unwrap_or(usize::MAX);
         self.all[first..end].get(skip..).unwrap_or_default()
+    }
+
+    /// Address and length of all runs of sectors with checksums.
+    pub fn runs(&self, sector: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let ends = self.runs.iter().skip(1).map(|&(_, next)| next).chain([self.all.len()]);
+        self.runs
+            .iter()
+            .zip(ends)
+            .map(move |(&(address, first), end)| (address, (end - first) as u64 * sector))
     }
 
     /// Whether all sectors of a range have checksums.
@@ -72,7 +82,8 @@ fn invalid(what: String) -> io::Error {
 }
 
 impl Data {
-    fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
+    /// Compares the checksums of whole sectors from `address` on, which lie at `physical`.
+    pub fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
         let sector = self.sector as usize;
         let mut csums = self.csums.from(address, sector as u64);
         for (i, block) in bytes.chunks_exact(sector).enumerate() {
@@ -153,7 +164,7 @@ mod tests {
         assert!(csums.push(16384, &[3, 0, 0, 0], 4096));
         assert!(csums.push(40960, &[4, 0, 0, 0], 4096));
         assert!(!csums.push(16384, &[3, 0, 0, 0], 4096));
-        assert!(!csums.push(u64::MAX & !4095, &[3, 0, 0, 0, 3, 0, 0, 0], 4096));
+        assert!(!csums.push(!4095, &[3, 0, 0, 0, 3, 0, 0, 0], 4096));
         assert_eq!(csums.from(12288, 4096), [2, 3]);
         assert!(csums.from(4096, 4096).is_empty() && csums.from(20480, 4096).is_empty());
         assert!(csums.cover(8192, 12288, 4096) && !csums.cover(8192, 12289, 4096));

@@ -87,7 +87,7 @@ pub fn read(volume: Volume) -> Result<Tree, Error> {
 }
 
 /// `btrfs_root_item`: the root, and the inode of the root directory.
-fn root_item(body: &[u8]) -> Option<(Root, u64)> {
+pub fn root_item(body: &[u8]) -> Option<(Root, u64)> {
     let mut take = Take(body);
     take.bytes(disk::INODE_ITEM_SIZE)?;
     let (generation, directory, address) = (take.u64()?, take.u64()?, take.u64()?);

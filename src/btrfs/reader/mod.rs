@@ -2,10 +2,13 @@
 
 mod data;
 mod files;
+mod scrub;
 mod volume;
 
 use std::path::Path;
 use std::sync::Arc;
+
+pub use scrub::{Scrubbed, scrub};
 
 use super::disk;
 use crate::error::Error;

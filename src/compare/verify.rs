@@ -1,0 +1,195 @@
+//! Proves that a converted image holds what the kernel would have unpacked from the original.
+
+use std::sync::Arc;
+use std::thread;
+
+use super::diff::{changed, items};
+use super::{ReadOrder, TreeDifference, trees};
+use crate::btrfs;
+use crate::error::Error;
+use crate::initrd::{Initrd, Segment};
+use crate::opened::{FileSystem, Opened};
+use crate::report::{self, Added, Item, Tool, Verification, units};
+use crate::split;
+use crate::spool::ReadAt;
+use crate::squashfs;
+use crate::tree::{Node, Tree, display};
+
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Verifies `new` against `old`.
+///
+/// What `old` unpacks to has to be in `new`'s runtime, all of it and nothing else, in every property that a tree has;
+/// but for the additions and early files that [`split::split`] documents. Every checksum of the runtime's btrfs is
+/// verified and every block of its squashfs read, also what no file leads to.
+///
+/// # Errors
+/// When either image is damaged. Where files differ as well, the damage is a note of the report.
+pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
+    let (mut expected, additions, early) = match (&old.initrd, &old.carried) {
+        (Some(initrd), None) => {
+            let split = split::split(initrd, &old.class, &[]);
+            (split.runtime, split.additions, split.left_out)
+        }
+        _ => (old.system.clone(), Vec::new(), Vec::new()),
+    };
+    // An addition may be left out: the runtime is then all the more what the old image was.
+    let (present, absent): (Vec<_>, Vec<_>) =
+        additions.into_iter().partition(|addition| new.system.get(&addition.path).is_some());
+    for addition in absent {
+        let root = expected.root;
+        if let Node::Directory(names) = &mut expected.inode_mut(root).node {
+            names.remove(addition.path.as_bytes());
+        }
+    }
+    let (found, whole) = thread::scope(|scope| {
+        let whole = scope.spawn(|| read_all(&new.layers));
+        let found = trees(&expected, &new.system, ReadOrder::New);
+        let whole = whole.join().unwrap_or_else(|_| Err(Error::input("the runtime could not be read")));
+        (found, whole)
+    });
+    let found = found.map_err(|e| if e.place.file.is_none() { e.file(&new.name) } else { e })?;
+    let mut report = verify_trees(&expected, &new.system, &found);
+    report.old = old.name.display().to_string();
+    report.new = new.name.display().to_string();
+    report.additions = present.into_iter().map(|a| Added { path: a.path, why: a.why }).collect();
+    if let Some(initrd) = &old.initrd
+        && old.carried.is_none()
+    {
+        report.missing.extend(early_segments(old, initrd, new, early, &mut report.notes));
+    }
+    report.holds = report.missing.is_empty() && report.unexpected.is_empty() && report.changed.is_empty();
+    match whole {
+        Ok(notes) => report.notes.extend(notes),
+        Err(damage) if report.holds => return Err(damage),
+        Err(damage) => report.notes.push(damage.to_string()),
+    }
+    Ok(report)
+}
+
+/// What a comparison of `expected` with `runtime` found, as a report without names.
+#[must_use]
+pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> Verification {
+    Verification {
+        schema_version: report::SCHEMA_VERSION,
+        tool: Tool::default(),
+        old: String::new(),
+        new: String::new(),
+        holds: found.is_empty(),
+        // The root is one of them.
+        compared: found.same + found.changed.len() as u64,
+        bytes: found.bytes,
+        additions: Vec::new(),
+        missing: items(expected, &found.removed),
+        unexpected: items(runtime, &found.added),
+        changed: found.changed.iter().map(|pair| changed(expected, runtime, pair)).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// The early files, which are missing unless the new image begins with the old one's early segments.
+fn early_segments(
+    old: &Opened,
+    initrd: &Initrd,
+    new: &Opened,
+    paths: Vec<String>,
+    notes: &mut Vec<String>,
+) -> Vec<Item> {
+    let early = |initrd: &Initrd| initrd.segments.iter().filter(|s| s.early).cloned().collect::<Vec<_>>();
+    let olds = early(initrd);
+    if olds.is_empty() {
+        return Vec::new();
+    }
+    let Some(other) = &new.initrd else {
+        notes.push("early segments were not compared: the new image is a bare file system image".into());
+        return Vec::new();
+    };
+    let news = early(other);
+    let same = olds.len() == news.len()
+        && olds.iter().zip(&news).all(|(a, b)| same_bytes(old.source.as_ref(), a, new.source.as_ref(), b));
+    if same {
+        notes.push(format!("{} byte for byte the same", units::count(olds.len() as u64, "early segment")));
+        return Vec::new();
+    }
+    let size = |path: &str| {
+        initrd.tree.get(path).map_or((0, "file"), |id| {
+            let inode = initrd.tree.inode(id);
+            (super::bytes(inode), super::kind(inode))
+        })
+    };
+    paths
+        .into_iter()
+        .map(|path| {
+            let (bytes, kind) = size(&path);
+            Item { path, kind: kind.into(), bytes }
+        })
+        .collect()
+}
+
+fn same_bytes(left: &dyn ReadAt, a: &Segment, right: &dyn ReadAt, b: &Segment) -> bool {
+    let (mut x, mut y) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut at = 0;
+    while a.size == b.size && at < a.size {
+        let len = (a.size - at).min(CHUNK as u64) as usize;
+        let read = left.read_exact_at(&mut x[..len], a.offset + at).is_ok()
+            && right.read_exact_at(&mut y[..len], b.offset + at).is_ok();
+        if !read || x[..len] != y[..len] {
+            return false;
+        }
+        at += len as u64;
+    }
+    a.size == b.size
+}
+
+/// Reads all of the file systems of a runtime and verifies all their checksums; says what was read.
+fn read_all(layers: &[FileSystem]) -> Result<Vec<String>, Error> {
+    let mut notes = Vec::new();
+    let btrfs = layers.iter().find(|layer| layer.kind == "btrfs");
+    if let Some(layer) = btrfs {
+        // A second view of the same bytes: it has a cache of its own, and the comparison reads in another order.
+        let source = match layers.iter().find(|outer| outer.kind == "squashfs") {
+            Some(outer) => again(outer, &layer.path)?,
+            None => Arc::clone(&layer.source),
+        };
+        let done = btrfs::scrub(source, &layer.name)?;
+        notes.push(format!(
+            "btrfs: checksums of {}, {} and {} of data are right",
+            units::count(done.superblocks, "superblock"),
+            units::count(done.trees, "tree"),
+            units::size(done.data)
+        ));
+    }
+    if let Some(layer) = layers.iter().find(|layer| layer.kind == "squashfs") {
+        let inner = btrfs.map(|layer| layer.path.as_str());
+        let mut buffer = vec![0; CHUNK];
+        let mut files = 0;
+        for entry in layer.tree.walk() {
+            let Node::Regular(content) = &layer.tree.inode(entry.id).node else { continue };
+            files += 1;
+            if inner.is_some_and(|inner| inner.as_bytes() == entry.path) {
+                // It was read just now.
+                continue;
+            }
+            let mut at = 0;
+            while at < content.size {
+                let len = (content.size - at).min(CHUNK as u64) as usize;
+                layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
+                    Error::input(format!("/{} cannot be read from byte {at}: {e}", display(&entry.path)))
+                        .file(&layer.name)
+                })?;
+                at += len as u64;
+            }
+        }
+        notes.push(format!("squashfs: all of {} read", units::count(files, "file")));
+    }
+    Ok(notes)
+}
+
+/// The file at `path` of a squashfs, through a reader of its own.
+fn again(outer: &FileSystem, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
+    let tree = squashfs::read(Arc::clone(&outer.source), &outer.name)?;
+    tree.get(path)
+        .and_then(|id| squashfs::file(&tree, id))
+        .ok_or_else(|| Error::input(format!("/{path} is no file")).file(&outer.name))
+}

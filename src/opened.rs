@@ -1,0 +1,306 @@
+//! Any image, opened: an initrd, converted or not, or a bare file system image → the system that is inside.
+//!
+//! Nothing is mounted and nothing is copied: the content of a converted image is unpacked when it is read, through
+//! cpio, squashfs and btrfs, a block at a time.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::btrfs;
+use crate::classify::{Classification, Verdict, classify};
+use crate::error::Error;
+use crate::footprint::{self, Facts};
+use crate::frontend::Handover;
+use crate::initrd::{self, Initrd, Limits};
+use crate::report::{Identity, Layer};
+use crate::spool::{ReadAt, Slice};
+use crate::squashfs;
+use crate::tree::{InodeId, Node, Tree, display};
+
+/// Where live systems keep their root file system, inside a squashfs.
+const ROOTFS: [&str; 2] = ["LiveOS/rootfs.img", "LiveOS/ext3fs.img"];
+/// Where images carry that squashfs.
+const SQUASHFS: [&str; 2] = ["squashfs.img", "LiveOS/squashfs.img"];
+/// `SQUASHFS_MAGIC` of a little-endian image.
+const MAGIC: &[u8; 4] = b"hsqs";
+
+/// What of an initrd holds its live system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A regular file.
+    File(InodeId),
+    /// The body of an entry that the kernel skips, at this place of the image.
+    Skipped(Range<u64>),
+}
+
+/// The squashfs with the live system that an initrd carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Its path, without a leading `/`.
+    pub path: Vec<u8>,
+    /// What holds it.
+    pub body: Body,
+}
+
+/// Finds the squashfs with the live system in `initrd`; `None` where its system lies in the initrd itself.
+///
+/// What has the name and the magic number of a squashfs and cannot be read is one too: whoever opens it is told what
+/// is damaged.
+#[must_use]
+pub fn carried(initrd: &Initrd) -> Option<Carried> {
+    let named = |name: &[u8]| name.ends_with(b"squashfs.img");
+    if let Some((name, range)) = initrd.skipped_bodies.iter().find(|(name, _)| named(name)) {
+        return Some(Carried { path: name.clone(), body: Body::Skipped(range.clone()) });
+    }
+    SQUASHFS.iter().find_map(|path| {
+        let id = initrd.tree.get(path)?;
+        let file = squashfs::file(&initrd.tree, id)?;
+        let holds_system = is_squashfs(file.as_ref())
+            && squashfs::read(file, Path::new(path))
+                .map_or(true, |tree| rootfs(&tree).is_some() || system(&tree));
+        holds_system.then(|| Carried { path: path.as_bytes().to_vec(), body: Body::File(id) })
+    })
+}
+
+fn is_squashfs(source: &dyn ReadAt) -> bool {
+    let mut magic = [0; 4];
+    source.read_exact_at(&mut magic, 0).is_ok() && &magic == MAGIC
+}
+
+/// The image of the root file system in a squashfs.
+fn rootfs(tree: &Tree) -> Option<(&'static str, InodeId)> {
+    ROOTFS.iter().find_map(|path| {
+        let id = tree.get(path)?;
+        matches!(tree.inode(id).node, Node::Regular(_)).then_some((*path, id))
+    })
+}
+
+/// Whether a tree is a system of its own.
+fn system(tree: &Tree) -> bool {
+    tree.resolve("etc").is_some()
+        && ["usr", "bin", "sbin", "init"].iter().any(|path| tree.get(path).is_some())
+}
+
+/// A file system image inside an image.
+pub struct FileSystem {
+    /// `squashfs` or `btrfs`.
+    pub kind: &'static str,
+    /// The file that holds it, as people are told.
+    pub path: String,
+    /// How errors call it.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub source: Arc<dyn ReadAt>,
+    /// What is in it.
+    pub tree: Tree,
+}
+
+/// An image that was opened.
+pub struct Opened {
+    /// The file, as the user named it.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub source: Arc<dyn ReadAt>,
+    /// The image as the kernel unpacks it; `None` for a bare file system image.
+    pub initrd: Option<Initrd>,
+    /// The squashfs that the initrd carries, where its system lies in there.
+    pub carried: Option<Carried>,
+    /// The file systems inside, outermost first.
+    pub layers: Vec<FileSystem>,
+    /// The system: the innermost tree.
+    pub system: Tree,
+    /// What the image is; `None` for a bare file system image.
+    pub verdict: Option<Verdict>,
+    /// What the system is.
+    pub class: Classification,
+    /// What speaks for the verdict, a sentence each.
+    pub why: Vec<String>,
+    /// Whatever else is to be known, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Opens the image `path`; `progress` is told how many of its bytes were read.
+///
+/// # Errors
+/// [`crate::error::Kind::Input`] where it is none of the kinds of image that can be opened, or is damaged.
+pub fn open(path: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Opened, Error> {
+    let file = File::open(path).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(path))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(Error::input("is a folder, where an image should be").file(path));
+    }
+    read(Arc::new(file), path, limits, progress)
+}
+
+/// Opens the image with the bytes `source`; `name` is what errors call it.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(
+    source: Arc<dyn ReadAt>,
+    name: &Path,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+) -> Result<Opened, Error> {
+    let mut layers = Layers { list: Vec::new(), notes: Vec::new() };
+    if is_squashfs(source.as_ref()) {
+        let system = layers.squashfs(Arc::clone(&source), String::new(), name.to_owned())?;
+        return Ok(bare(source, name, layers, system));
+    }
+    if btrfs::is_btrfs(source.as_ref()) {
+        let system = layers.btrfs(Arc::clone(&source), String::new(), name.to_owned())?;
+        return Ok(bare(source, name, layers, system));
+    }
+    let initrd = initrd::read(source.as_ref(), name, limits, progress)?;
+    let outer = classify(&initrd);
+    let carried = carried(&initrd);
+    layers.notes.extend(initrd.notes.iter().cloned());
+    let (system, class) = match &carried {
+        None => (initrd.tree.clone(), outer.clone()),
+        Some(carried) => {
+            let path = display(&carried.path);
+            let inner: Arc<dyn ReadAt> = match &carried.body {
+                Body::File(id) => squashfs::file(&initrd.tree, *id)
+                    .ok_or_else(|| Error::input(format!("/{path} is no file")).file(name))?,
+                Body::Skipped(range) => Arc::new(Slice::new(Arc::clone(&source), range.clone())),
+            };
+            let within = inside(name, &path);
+            let system = layers.squashfs(inner, path, within)?;
+            let class = classify(&of_tree(&system));
+            (system, class)
+        }
+    };
+    Ok(Opened {
+        name: name.to_owned(),
+        source,
+        initrd: Some(initrd),
+        carried,
+        layers: layers.list,
+        system,
+        verdict: Some(outer.verdict),
+        class,
+        why: outer.why,
+        notes: layers.notes,
+    })
+}
+
+/// `IMAGE:PATH`: how errors call a file inside an image.
+fn inside(image: &Path, path: &str) -> PathBuf {
+    PathBuf::from(format!("{}:/{}", image.display(), path.trim_start_matches('/')))
+}
+
+/// An initrd that unpacks to `tree` and is nothing else.
+fn of_tree(tree: &Tree) -> Initrd {
+    Initrd {
+        tree: tree.clone(),
+        segments: Vec::new(),
+        size: 0,
+        early_paths: Vec::new(),
+        skipped_bodies: Vec::new(),
+        bootconfig: None,
+        notes: Vec::new(),
+    }
+}
+
+fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers, system: Tree) -> Opened {
+    let class = classify(&of_tree(&system));
+    let kinds: Vec<&str> = layers.list.iter().map(|layer| layer.kind).collect();
+    Opened {
+        name: name.to_owned(),
+        source,
+        initrd: None,
+        carried: None,
+        layers: layers.list,
+        system,
+        verdict: None,
+        class,
+        why: vec![format!("the file is the {} itself: no kernel unpacks it", kinds.join(" with the "))],
+        notes: layers.notes,
+    }
+}
+
+/// The file systems while they are being opened.
+struct Layers {
+    list: Vec<FileSystem>,
+    notes: Vec<String>,
+}
+
+impl Layers {
+    /// Opens a squashfs and what is inside it; gives the innermost tree.
+    fn squashfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
+        let tree = squashfs::read(Arc::clone(&source), &name)?;
+        let inner = rootfs(&tree).and_then(|(path, id)| Some((path, squashfs::file(&tree, id)?)));
+        self.list.push(FileSystem { kind: "squashfs", path, name: name.clone(), source, tree: tree.clone() });
+        match inner {
+            Some((path, file)) if btrfs::is_btrfs(file.as_ref()) => {
+                self.btrfs(file, path.to_owned(), inside(&name, path))
+            }
+            Some((path, _)) => {
+                self.notes.push(format!("{path} is no btrfs file system: what is in it cannot be seen"));
+                Ok(tree)
+            }
+            None => Ok(tree),
+        }
+    }
+
+    fn btrfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
+        let tree = btrfs::read(Arc::clone(&source), &name)?;
+        self.list.push(FileSystem { kind: "btrfs", path, name, source, tree: tree.clone() });
+        Ok(tree)
+    }
+}
+
+impl Opened {
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// What it is, for a report.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let mut identity = Identity::from(&self.class);
+        identity.verdict = match &self.verdict {
+            Some(verdict) => verdict.to_string(),
+            None => self.layers.first().map_or("file system", |layer| layer.kind).to_owned(),
+        };
+        identity.why.clone_from(&self.why);
+        identity
+    }
+
+    /// The file systems inside, for a report.
+    #[must_use]
+    pub fn layers(&self) -> Vec<Layer> {
+        let row = |layer: &FileSystem| Layer {
+            kind: layer.kind.to_owned(),
+            path: if layer.path.is_empty() { "the file itself".to_owned() } else { layer.path.clone() },
+            bytes: layer.source.len(),
+            entries: layer.tree.walk().count() as u64,
+        };
+        self.layers.iter().map(row).collect()
+    }
+
+    /// What the RAM model has to know; `None` for a bare file system image, which no kernel unpacks.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        let initrd = self.initrd.as_ref()?;
+        let systemd = self.class.handover == Handover::Mounted;
+        let mut facts = footprint::monolith(initrd, systemd);
+        match (&self.carried, &self.verdict) {
+            (Some(Carried { body: Body::File(_), .. }), _) => {
+                let squashfs = self.layers.first().map_or(0, |layer| layer.source.len());
+                facts.pinned = squashfs.next_multiple_of(4096);
+            }
+            (Some(Carried { body: Body::Skipped(_), .. }), _) => {
+                facts.pinned = 0;
+                facts.retained = true;
+            }
+            // Its own programs are few, and all of it goes at the hand-over: it needs what unpacking needs.
+            (None, Some(Verdict::FrontEnd(_))) => facts.programs = 0,
+            (None, _) => {}
+        }
+        Some(facts)
+    }
+}
