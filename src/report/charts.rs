@@ -202,7 +202,7 @@ struct Group {
     cells: Vec<(String, u64)>,
 }
 
-/// The folders that become groups: as long as one holds more than a third of everything, its children stand for it.
+/// The folders that become groups: as long as one holds more than a quarter of everything, its children stand for it.
 fn groups(root: &Folder) -> Vec<Group> {
     let mut open: Vec<(String, &Folder)> = vec![(String::new(), root)];
     let mut rest: Vec<Group> = Vec::new();
@@ -211,7 +211,7 @@ fn groups(root: &Folder) -> Vec<Group> {
             .iter()
             .enumerate()
             .filter(|(_, (path, folder))| {
-                !folder.folders.is_empty() && (path.is_empty() || folder.bytes > root.bytes / 3)
+                !folder.folders.is_empty() && (path.is_empty() || folder.bytes > root.bytes / 4)
             })
             .max_by_key(|(_, (_, folder))| folder.bytes)
             .map(|(i, _)| i);

@@ -8,6 +8,7 @@ mod convert;
 mod dracut;
 mod initrd;
 mod kernel;
+mod pages;
 mod qa;
 mod report;
 mod squashfs;

@@ -12,7 +12,7 @@ use btrsquash::tree::{Device, Extent, Inode, Node, Tree};
 use btrsquash::{initrd, opened, split, squashfs};
 use serde_json::Value;
 
-use crate::common::{asset, btrsquash, converted, have, installer, kernel_package, root, run, sh};
+use crate::common::{asset, btrsquash, converted, have, installer, kernel_package, root, run, sh, skip};
 
 /// The netboot installer of an architecture.
 fn netboot(arch: &str) -> Option<PathBuf> {
@@ -38,11 +38,11 @@ fn number(text: &str) -> u64 {
 }
 
 /// The text installer, converted fast.
-fn text_converted(name: &str, more: &[&str]) -> Option<(PathBuf, PathBuf)> {
+pub fn text_converted(name: &str, more: &[&str]) -> Option<(PathBuf, PathBuf)> {
     let (old, _) = installer("text")?;
     let package = kernel_package()?;
     let mut arguments =
-        vec!["--modules", package.to_str()?, "--front-end", "built-in", "--compression", "gzip"];
+        vec!["--modules", package.to_str()?, "--front-end", "built-in", "--compression", "lz4"];
     arguments.extend(more);
     Some((old.clone(), converted(name, &old, &arguments)))
 }
@@ -105,13 +105,10 @@ fn a_hosts_initrd_is_seen_whole() {
     let dir = tempfile::tempdir().unwrap();
     let Some(image) = host_initrd(dir.path()) else { return };
     let skipcpio =
-        ["/usr/lib/dracut/skipcpio", "/usr/bin/skipcpio"].into_iter().find(|p| Path::new(p).exists());
-    if !have("unmkinitramfs")
-        || !have(skipcpio.unwrap_or("skipcpio").rsplit('/').next().unwrap_or_default()) && skipcpio.is_none()
-    {
-        return;
-    }
-    let skipcpio = Path::new(skipcpio.unwrap());
+        ["/usr/lib/dracut/skipcpio", "/usr/bin/skipcpio"].map(Path::new).into_iter().find(|p| p.exists());
+    let (Some(skipcpio), true) = (skipcpio, have("unmkinitramfs")) else {
+        return skip("skipcpio is not installed");
+    };
     let report = inspect(&image);
     let segments = report["segments"].as_array().unwrap();
     assert_eq!(segments.len(), 2, "{segments:#?}");
@@ -171,11 +168,6 @@ fn inspect_looks_through_a_converted_image() {
     let ram = |value: &Value| value["least"]["value"].as_u64().unwrap();
     let (told, seen) = (ram(&report["ram_after"]), ram(&after["ram"]));
     assert!(told.abs_diff(seen) < 2 << 20, "{told} {seen}");
-    // squashfs-tools see the same squashfs.
-    if have("unsquashfs") {
-        let offset = sizes(&after["image"]);
-        assert!(offset[0] > 1 << 20);
-    }
 }
 
 #[test]
@@ -284,7 +276,7 @@ fn verify_names_the_file_that_was_changed() {
             let at = content.extents[0].data_offset + 100_000;
             tree.data = Arc::new(Patched { inner: Arc::clone(&tree.data), at });
         }),
-        ("usr/bin/wget", "mode", |tree| {
+        ("init", "mode", |tree| {
             let id = tree.resolve("init").unwrap();
             tree.inode_mut(id).mode ^= 0o001;
         }),
@@ -294,7 +286,6 @@ fn verify_names_the_file_that_was_changed() {
         }),
     ];
     for (path, aspect, change) in cases {
-        let path = if aspect == "mode" { "init" } else { path };
         let mut tampered = tree.clone();
         change(&mut tampered);
         write_runtime(&tampered, &new);
@@ -472,7 +463,8 @@ fn a_damaged_runtime_is_exit_code_3_or_1() {
     assert!(caught >= 30, "{caught} of 40");
 }
 
-/// Counts by diff(1), find(1) and stat(1): added, removed, changed in anything but times and link counts.
+/// Counts by diff(1), find(1) and stat(1): added, removed, changed in anything but times and link counts. Types and
+/// devices are stat's: diff says of any two device nodes that they differ.
 const COUNT: &str = r#"
 for side in a b; do
     mkdir $side; (cd $side; zcat "$2" | cpio -idm --quiet --no-absolute-filenames)
@@ -484,7 +476,7 @@ LC_ALL=C comm -13 a.paths b.paths | wc -l
 LC_ALL=C comm -23 a.paths b.paths | wc -l
 {
     LC_ALL=C diff -rq --no-dereference a b | sed -nE \
-        's,^Files a/(.*) and b/.* differ$,./\1,p; s,^Symbolic links a/(.*) and b/.* differ$,./\1,p; s,^File a/(.*) is an? .* while file .*,./\1,p' || true
+        's,^Files a/(.*) and b/.* differ$,./\1,p; s,^Symbolic links a/(.*) and b/.* differ$,./\1,p' || true
     LC_ALL=C comm -12 a.paths b.paths >both
     for side in a b; do awk -F'|' 'NR == FNR { both[$0]; next } $1 in both' both $side.stat >$side.both; done
     diff a.both b.both | sed -nE 's/^[<>] ([^|]*)\|.*/\1/p' || true
