@@ -217,11 +217,16 @@ fn groups(root: &Folder) -> Vec<Group> {
             .map(|(i, _)| i);
         let Some(index) = largest.filter(|_| open.len() < 24) else { break };
         let (path, folder) = open.remove(index);
+        // What is too small to be a group of its own is one together.
+        let mut other = unlisted(folder);
         for child in &folder.folders {
+            if child.bytes < root.bytes / 100 {
+                other += child.bytes;
+                continue;
+            }
             let name = if path.is_empty() { child.name.clone() } else { format!("{path}/{}", child.name) };
             open.push((name, child));
         }
-        let other = unlisted(folder);
         if other > 0 {
             let label = if path.is_empty() { "other".into() } else { format!("{path}, other") };
             rest.push(Group { path: label, bytes: other, cells: Vec::new() });
@@ -319,8 +324,12 @@ fn label(out: &mut String, rect: Rect, name: &str, bytes: Option<u64>, class: &s
         return;
     }
     let cut = |text: &str| -> String {
-        if text.chars().count() <= room {
+        let count = text.chars().count();
+        if count <= room {
             text.to_owned()
+        } else if text.contains('/') {
+            // The end of a path tells more than its beginning.
+            std::iter::once('…').chain(text.chars().skip(count + 1 - room)).collect()
         } else {
             text.chars().take(room - 1).chain(std::iter::once('…')).collect()
         }

@@ -13,7 +13,7 @@ const WIDEST: usize = 40;
 /// Levels of a map of folders.
 const MAP_DEPTH: usize = 8;
 /// A map opens folders that hold at least this part of everything.
-const OPENED: u64 = 24;
+const OPENED: u64 = 64;
 
 impl From<&Classification> for Identity {
     fn from(class: &Classification) -> Self {
@@ -142,15 +142,14 @@ impl Sums {
     }
 }
 
+/// A part of a file: its name, its bytes and why it is there.
+pub type PartOf = (String, u64, &'static str);
+
 /// The parts of an image of `size` bytes: its segments, in the order in which they lie in the file. `within` may give
 /// the parts of a segment in its stead.
 #[must_use]
-pub fn parts(
-    segments: &[Segment],
-    size: u64,
-    within: &dyn Fn(&Segment) -> Option<Vec<(String, u64, &'static str)>>,
-) -> Vec<Part> {
-    let mut parts: Vec<(String, u64, &str)> = Vec::new();
+pub fn parts(segments: &[Segment], size: u64, within: &dyn Fn(&Segment) -> Option<Vec<PartOf>>) -> Vec<Part> {
+    let mut parts: Vec<PartOf> = Vec::new();
     for segment in segments {
         match within(segment) {
             Some(inner) => parts.extend(inner),
@@ -191,7 +190,7 @@ mod tests {
         assert!(Folder::of(&tree, 1).folders[0].folders.is_empty());
         assert!(Folder::of(&tree, 0).folders.is_empty());
         // Small folders stay closed.
-        let map = Folder::map(&testing::tree(&[("a/b/one", &[1; 100]), ("c/three", b"1")], &[]));
+        let map = Folder::map(&testing::tree(&[("a/b/one", &[1; 1000]), ("c/three", b"1")], &[]));
         assert_eq!(map.folders[0].folders[0].folders[0].name, "one");
         assert!(map.folders[1].folders.is_empty());
     }

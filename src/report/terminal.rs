@@ -17,7 +17,7 @@ pub struct Terminal {
 /// Folders of one level that are listed.
 const FOLDERS: usize = 12;
 /// Folders that hold less than this part of everything are not listed.
-const SMALL: u64 = 100;
+const SMALL: u64 = 50;
 
 impl Exporter for Terminal {
     fn export(&self, report: &Report) -> Result<String, Error> {
