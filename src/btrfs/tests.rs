@@ -50,10 +50,10 @@ fn leaf(node: Node) -> Inode {
 }
 
 fn put(tree: &mut Tree, parent: InodeId, name: &[u8], id: InodeId) {
-    if let Node::Directory(names) = &mut tree.inode_mut(parent).node {
-        if names.insert(name.into(), id).is_none() {
-            tree.inode_mut(id).nlink += 1;
-        }
+    if let Node::Directory(names) = &mut tree.inode_mut(parent).node
+        && names.insert(name.into(), id).is_none()
+    {
+        tree.inode_mut(id).nlink += 1;
     }
 }
 
@@ -155,11 +155,10 @@ proptest! {
         let used: Vec<u64> = image.regions().iter().filter(|r| r.hint != Hint::Zero).flat_map(|r| r.offset..r.offset + r.len).collect();
         let at = used[at.index(used.len())] as usize;
         raw[at] ^= flip;
-        if let Ok(again) = read(Arc::new(raw), Path::new("image")) {
-            if verify_data(&again).is_ok() {
+        if let Ok(again) = read(Arc::new(raw), Path::new("image"))
+            && verify_data(&again).is_ok() {
                 prop_assert_eq!(listing(&tree), listing(&again));
             }
-        }
     }
 
     /// A writer with malice makes its checksums right: then the reader has to get along with whatever the blocks say.

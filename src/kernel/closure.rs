@@ -233,16 +233,16 @@ impl<'a> Closure<'a> {
         let mut steps: Vec<Step> = Vec::new();
         let mut next = Some(root);
         loop {
-            if let Some(name) = next.take() {
-                if seen.insert(name.clone()) {
-                    if self.is_built_in(&name) {
-                        used_built_in.push(name);
-                    } else if self.load(&name)? {
-                        let todo = self.needs(&name).into_iter();
-                        steps.push(Step { name, todo });
-                    } else {
-                        missing.push(Missing { name, needed_by: steps.last().map(|step| step.name.clone()) });
-                    }
+            if let Some(name) = next.take()
+                && seen.insert(name.clone())
+            {
+                if self.is_built_in(&name) {
+                    used_built_in.push(name);
+                } else if self.load(&name)? {
+                    let todo = self.needs(&name).into_iter();
+                    steps.push(Step { name, todo });
+                } else {
+                    missing.push(Missing { name, needed_by: steps.last().map(|step| step.name.clone()) });
                 }
             }
             let Some(step) = steps.last_mut() else { break };

@@ -36,7 +36,7 @@ impl Exporter for Html {
             match block {
                 Block::Section(title) => {
                     let end = if open { "</section>\n" } else { "" };
-                    let _ = write!(out, "{end}<section><h2>{}</h2>\n", escape(title));
+                    let _ = writeln!(out, "{end}<section><h2>{}</h2>", escape(title));
                     open = true;
                     section = title;
                 }
@@ -95,6 +95,10 @@ fn render(block: &Block, section: &str, out: &mut String) {
             out.push_str("</ul>\n");
         }
         Block::Diff { path, diff, truncated } => self::diff(path, diff, *truncated, out),
+        Block::Console(lines) => {
+            let lines = lines.iter().map(|line| escape(line)).collect::<Vec<_>>().join("\n");
+            let _ = writeln!(out, "<pre>{lines}</pre>");
+        }
         Block::Bars { caption, bars } => self::bars(caption, bars, out),
         Block::Ram { caption, curves } => ram(caption, curves, out),
         Block::Treemap { caption, root } => {

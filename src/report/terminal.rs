@@ -106,6 +106,13 @@ impl Page {
                 }
             }
             Block::Diff { path, diff, truncated } => self.diff(path, diff, *truncated),
+            // Never wrapped by us: what a console says in one line stays one line, also when it is copied.
+            Block::Console(lines) => {
+                for line in lines {
+                    let line = format!("  {}", self.tone(&visible(line), Tone::Dim));
+                    self.line(&line);
+                }
+            }
             Block::Bars { bars, .. } => self.bars(bars),
             Block::Ram { curves, .. } => self.machines(curves),
             Block::Treemap { root, .. } => self.folders(root),
@@ -141,7 +148,10 @@ impl Page {
         let name_width = facts.iter().map(|(name, _)| columns(name)).max().unwrap_or(0).min(24);
         for (name, value) in facts {
             let room = self.width.saturating_sub(name_width + 4).max(16);
-            for (i, line) in wrap(&visible(&value.text), room).iter().enumerate() {
+            let text = visible(&value.text);
+            // A path alone stays whole: it is there to be copied.
+            let lines = if text.contains(' ') { wrap(&text, room) } else { vec![text] };
+            for (i, line) in lines.iter().enumerate() {
                 let name = if i == 0 { visible(name) } else { String::new() };
                 let name = self.tone(&pad(&name, name_width, Align::Left), Tone::Dim);
                 let line = self.tone(line, value.tone);

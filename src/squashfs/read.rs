@@ -459,7 +459,7 @@ impl Superblock {
     ) -> Result<File, Error> {
         let block_size = u64::from(self.block_size);
         // A file whose size is a multiple of the block has no tail, whatever it says of a fragment.
-        let fragment = (tail.0 != NO_FRAGMENT && len % block_size != 0).then_some(tail);
+        let fragment = (tail.0 != NO_FRAGMENT && !len.is_multiple_of(block_size)).then_some(tail);
         let count = if fragment.is_some() { len / block_size } else { len.div_ceil(block_size) };
         if count > (MAX_MEMORY / size_of::<u32>()) as u64 {
             return Err(cursor.damaged(format_args!("a file of {len} bytes in {count} blocks")));

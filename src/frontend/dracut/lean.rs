@@ -33,7 +33,8 @@ pub(super) fn forget_the_making(files: &mut Files) {
 }
 
 /// Puts a program that does nothing in place of udev: the kernel's devtmpfs makes all nodes that a live root in the
-/// initramfs needs (loop, dm), no hardware is waited for, and libdevmapper makes its own nodes where no udev runs.
+/// initramfs needs (loop, dm), no hardware is waited for, and libdevmapper makes its own nodes where it is told that no udev runs
+/// (`DM_DISABLE_UDEV`, which a hook exports).
 pub(super) fn without_udev(files: &mut Files) {
     files.retain(|path, _| {
         !(path.starts_with("etc/udev")
@@ -51,7 +52,7 @@ pub(super) fn without_udev(files: &mut Files) {
 
 /// Programs that dracut packs for other kinds of root: unpackers of archives, a pager, repairers and makers of other
 /// file systems. None is called on the way from /squashfs.img to the old first program.
-const UNUSED: [&str; 22] = [
+const UNUSED: [&str; 23] = [
     "bunzip2",
     "bzcat",
     "bzip2",
@@ -68,6 +69,7 @@ const UNUSED: [&str; 22] = [
     "gunzip",
     "gzip",
     "less",
+    "loginctl",
     "tar",
     "unxz",
     "xz",
@@ -82,7 +84,8 @@ pub(super) fn drop_unused(files: &mut Files) {
         let in_path = path.contains("bin/") && UNUSED.contains(&file_name(path));
         let data = [
             "usr/share/",
-            "usr/lib/systemd/system",
+            "usr/lib/systemd/system/",
+            "usr/lib/systemd/system-generators/",
             "usr/lib/sysctl.d",
             "usr/lib/tmpfiles.d",
             "usr/lib/kbd",

@@ -109,8 +109,10 @@ pub(super) fn add(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
     };
     let address = "getarg ip= > /dev/null || echo ip=dhcp > /etc/cmdline.d/21-btrsquash-network.conf\n";
     let network = if matches!(plan.runtime, RuntimeFrom::Network(_)) { address } else { "" };
+    // libdevmapper goes by udev's socket and by what it was built for: without the word it may wait for udev's nodes.
+    let nodes = if plan.runtime == RuntimeFrom::Initramfs { "export DM_DISABLE_UDEV=1\n" } else { "" };
     // dracut looks for proc, sys and a dynamic loader before it takes a root for one; a monolith may hold neither.
-    hook("cmdline/00", &format!("usable_root() {{ [ -d \"$1\" ]; }}\n{network}btrsquash_modules"));
+    hook("cmdline/00", &format!("usable_root() {{ [ -d \"$1\" ]; }}\n{nodes}{network}btrsquash_modules"));
     hook("cmdline/99", "btrsquash_root");
     hook("pre-pivot/90", "btrsquash_carry");
     hook("cleanup/99", "btrsquash_hand_over");
