@@ -102,7 +102,7 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
         ram_after: None,
         boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
         runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
-        folders: Folder::of(&split.runtime, 3),
+        folders: Folder::map(&split.runtime),
         additions,
         text_differences: Vec::new(),
         notes: prepared.notes.clone(),

@@ -107,7 +107,8 @@ fn what_is_wrong_with_a_page_is_seen() {
     assert!(wrong(1).contains("scrolls sideways") && wrong(1).contains("sticks out: DIV"), "{found:#?}");
     assert!(!wrong(0).contains("sticks out: DIV"), "{found:#?}");
     assert!(wrong(0).contains("is cut off: text") && wrong(0).contains("is clipped: DIV"), "{found:#?}");
-    assert!(console.iter().any(|line| line.contains("picture.invalid")), "{console:#?}");
+    let fetched = format!("{console:?}{}", found[0]["fetched"]);
+    assert!(fetched.contains("picture.invalid"), "{fetched}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn text_converted(name: &str, more: &[&str]) -> Option<(PathBuf, PathBuf)> {
     let (old, _) = installer("text")?;
     let package = kernel_package()?;
     let mut arguments =
-        vec!["--modules", package.to_str()?, "--front-end", "built-in", "--compression", "gzip"];
+        vec!["--modules", package.to_str()?, "--front-end", "built-in", "--compression", "lz4"];
     arguments.extend(more);
     Some((old.clone(), converted(name, &old, &arguments)))
 }
