@@ -34,7 +34,7 @@ fn told(log: &Path, what: &str) -> String {
 }
 
 /// Memory in which the system cannot be unpacked as it was, and reaches its login prompt converted.
-const SYSTEMD_MIB: u64 = 768;
+const SYSTEMD_MIB: u64 = 512;
 
 #[test]
 fn a_system_with_systemd_reaches_its_login_prompt() {
