@@ -161,7 +161,7 @@ fn is_early(paths: &[Vec<u8>]) -> bool {
 
 /// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): from there to the end of the file.
 /// Boot loaders may have padded it to a multiple of four (`get_boot_config_from_initrd` of init/main.c).
-fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
+pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
     let len = source.len();
     for padding in 0..4 {
         let mut footer = [0; 20];

@@ -9,6 +9,8 @@ mod damage;
 mod dracut;
 mod initrd;
 mod kernel;
+mod pages;
+mod qa;
 mod report;
 mod squashfs;
 mod vm;
