@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use btrsquash::error::Kind;
 use btrsquash::initrd::{self, Encoding, Initrd, Limits};
 use btrsquash::tree::{InodeId, Node, Tree};
 use btrsquash::vm;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{have, installer, root, run, sh};
+use crate::common::{btrsquash, have, installer, root, run, sh};
+use crate::squashfs::{assert_same, make_tree};
 
 /// An entry of a newc archive, every field of which can be set.
 #[derive(Clone)]
@@ -522,4 +524,330 @@ fn linux_has_the_rootfs_that_we_read() {
     let ours = read(&image).unwrap();
     assert!(ours.segments[0].early && ours.segments.iter().filter(|s| s.early).count() == 1);
     assert_same_lines(&by_the_kernel(&image, &kernel), &manifest(&ours.tree));
+}
+
+/// Takes away what the kernel itself puts into a rootfs.
+fn without_built_in(tree: &mut Tree) {
+    let root = tree.root;
+    if let Node::Directory(names) = &mut tree.inode_mut(root).node {
+        for name in ["dev", "root"] {
+            names.remove(name.as_bytes());
+        }
+    }
+}
+
+/// The tools that pack as the kernel can unpack, with what they write.
+const PACKERS: [(Encoding, &str, &str); 8] = [
+    (Encoding::Plain, "cat", "cat"),
+    (Encoding::Gzip, "gzip", "gzip -9"),
+    (Encoding::Bzip2, "bzip2", "bzip2"),
+    (Encoding::Lzma, "xz", "xz --format=lzma"),
+    (Encoding::Xz, "xz", "xz --check=crc32 --block-size=100KiB"),
+    (Encoding::Lzo, "lzop", "lzop -9"),
+    (Encoding::Lz4, "lz4", "lz4 -l -9"),
+    (Encoding::Zstd, "zstd", "zstd -19"),
+];
+
+#[test]
+fn each_encoding_is_read_as_cpio_reads_it() {
+    if !["cpio", "bsdcpio"].into_iter().chain(PACKERS.map(|p| p.1)).all(have) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    make_tree(dir.path(), root());
+    // GNU cpio and bsdcpio write, bsdcpio reads: it gives links and folders their times, but takes sockets for files.
+    let script = r"
+        (cd t; find . -not -type s -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc --quiet) >gnu.cpio
+        (cd t; find . -not -type s -print0 | LC_ALL=C sort -z | bsdcpio -0 -o -H newc --quiet) >bsd.cpio
+        (cd t; find . -not -type s -print0 | LC_ALL=C sort -z | cpio -0 -o -H crc --quiet) >crc.cpio
+        for archive in gnu bsd crc; do mkdir $archive; (cd $archive; bsdcpio -idm --quiet <../$archive.cpio); touch -r t $archive; done
+    ";
+    sh(dir.path(), script, &[]);
+    let mut one: Option<Vec<String>> = None;
+    for name in ["gnu", "bsd", "crc"] {
+        for (encoding, _, command) in PACKERS {
+            let what = format!("{name}, {command}");
+            sh(dir.path(), &format!("{command} <{name}.cpio >packed"), &[]);
+            let image = std::fs::read(dir.path().join("packed")).unwrap();
+            let mut initrd = read(&image).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(
+                initrd.segments.iter().map(|s| (s.encoding, s.early)).collect::<Vec<_>>(),
+                [(encoding, false)],
+                "{what}"
+            );
+            // cpio pads a plain archive to a multiple of 512.
+            let segment = &initrd.segments[0];
+            assert_eq!((segment.offset, segment.size + segment.padding), (0, image.len() as u64), "{what}");
+            assert!(initrd.notes.is_empty(), "{what}: {:?}", initrd.notes);
+            without_built_in(&mut initrd.tree);
+            assert_same(&initrd.tree, &dir.path().join(name), &what);
+            let lines = manifest(&initrd.tree);
+            assert!(*one.get_or_insert_with(|| lines.clone()) == lines, "{what}");
+        }
+    }
+}
+
+#[test]
+fn mixes_of_encodings_with_early_archives_anywhere_give_one_rootfs() {
+    // Each part ends with a trailer: links do not cross them, however they are packed.
+    let parts: Vec<Vec<u8>> = tricky()
+        .into_iter()
+        .map(|mut entries| {
+            entries.push(trailer());
+            archive(&entries)
+        })
+        .collect();
+    let first = archive(&[
+        dir("kernel"),
+        dir("kernel/x86"),
+        dir("kernel/x86/microcode"),
+        file("kernel/x86/microcode/AuthenticAMD.bin", patterned(5000, 1)),
+        trailer(),
+    ]);
+    let expected = {
+        let mut image = first.clone();
+        parts.iter().for_each(|part| image.extend(part));
+        manifest(&read(&image).unwrap().tree)
+    };
+    let mut random = 1_u32;
+    for turn in 0..24 {
+        let mut image = first.clone();
+        for (number, part) in parts.iter().enumerate() {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let encoding = match turn {
+                0..8 => Encoding::ALL[turn],
+                _ => Encoding::ALL[(random >> 24) as usize % 8],
+            };
+            let padding = if encoding == Encoding::Lz4 { 4..40 } else { 0..40 };
+            if encoding == Encoding::Plain {
+                image.resize(image.len().next_multiple_of(4), 0);
+            }
+            image.extend(packed(part, encoding));
+            let zeros = padding.start + (random >> 10) as usize % (padding.end - padding.start);
+            image.resize(image.len() + zeros, 0);
+            if encoding == Encoding::Plain {
+                // Behind a plain archive everything has to be aligned, behind a compressed one nothing has.
+                image.resize(image.len().next_multiple_of(4), 0);
+            }
+            // Before, between and after.
+            if number != 1 {
+                image.resize(image.len().next_multiple_of(512), 0);
+                image.extend(&first);
+            }
+        }
+        let initrd = read(&image).unwrap_or_else(|e| panic!("{turn}: {e}"));
+        assert!(initrd.segments[0].early);
+        assert_eq!(&image[..first.len()], &first[..]);
+        assert!(manifest(&initrd.tree) == expected, "{turn}: {:?}", initrd.segments);
+        // The kernel looks for early files only before anything compressed.
+        let compressed = initrd.segments.iter().position(|s| s.encoding != Encoding::Plain);
+        if let Some(compressed) = compressed {
+            assert!(initrd.segments[compressed..].iter().all(|s| !s.early), "{turn}");
+        }
+        let sum: u64 = initrd.segments.iter().map(|s| s.size + s.padding).sum();
+        assert_eq!(sum, image.len() as u64, "{turn}");
+    }
+}
+
+#[test]
+fn what_linux_refuses_is_refused_with_its_place() {
+    let good = archive(&[dir("a"), file("a/b", "content"), trailer()]);
+    let fails = |image: &[u8], words: &[&str]| {
+        let error = read(image).unwrap_err();
+        assert_eq!(error.kind, Kind::Input, "{error}");
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)) && text.starts_with("image, "), "{text}");
+    };
+    let with = |more: &[u8]| [&good[..], more].concat();
+    fails(b"", &["nothing"]);
+    fails(&[0; 100], &["nothing"]);
+    fails(&with(b"junk"), &["segment 2", &format!("byte {}", good.len()), "magic"]);
+    fails(&with(b"\0\0\0junk"), &["segment 1", &format!("byte {}", good.len() + 3), "multiple of four"]);
+    fails(&with(b"070707"), &["segment 2"]);
+    fails(&good[..good.len() - 130], &["segment 1", "more bytes of a/b"]);
+    let gzip = packed(&good, Encoding::Gzip);
+    fails(&[&gzip[..], b"\0", &good].concat(), &["segment 2", &format!("byte {}", gzip.len() + 1)]);
+    fails(&packed(&with(b"junk"), Encoding::Gzip), &["segment 1", "unpacked byte", "junk within"]);
+    fails(&packed(&gzip, Encoding::Xz), &["unpacked byte 0", "junk within"]);
+    fails(&packed(&[], Encoding::Zstd), &["segment 1", "empty"]);
+    for encoding in Encoding::ALL.into_iter().skip(1) {
+        let whole = packed(&good, encoding);
+        for cut in [whole.len() / 2, whole.len() - 1] {
+            // lz4 has no end: a frame cut between chunks is whole.
+            fails(&whole[..cut], &["segment 1"]);
+        }
+    }
+    let unterminated = Entry { name: b"x".to_vec(), ..file("", "y") };
+    fails(&archive(&[unterminated]), &["ends in NUL", "byte 110"]);
+    let summed = |sum, body: &str| Entry { magic: "070702", checksum: sum, ..file("x", body) };
+    fails(&archive(&[summed(1, "y")]), &["sum is 00000079", "00000001"]);
+    fails(&archive(&[summed(1, "")]), &["sum is 00000000"]);
+    fails(&archive(&[Entry { magic: "070707", ..file("x", "") }]), &["old portable", "newc"]);
+    let mut hexless = good.clone();
+    hexless[20] = b'g';
+    fails(&hexless, &["byte 14", "hexadecimal"]);
+    if have("xz") {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("cpio"), &good).unwrap();
+        for (check, name) in [("crc64", "CRC64"), ("sha256", "SHA-256")] {
+            sh(dir.path(), &format!("xz --check={check} <cpio >xz"), &[]);
+            fails(&std::fs::read(dir.path().join("xz")).unwrap(), &[name, "--check=crc32"]);
+        }
+        sh(dir.path(), "xz --check=none <cpio >xz", &[]);
+        assert!(read(&std::fs::read(dir.path().join("xz")).unwrap()).is_ok());
+    }
+}
+
+#[test]
+fn bombs_are_stopped_wherever_they_hide() {
+    let limits = Limits { max_unpacked: 1 << 20 };
+    let big = vec![0; 2 << 20];
+    let many: Vec<Entry> = (0..5000).map(|n| file(format!("{n}"), "")).collect();
+    let bombs = [
+        ("content", archive(&[file("x", &big)])),
+        ("a body that is skipped", archive(&[Entry { body: big.clone(), ..device("x", 0o020_600, 1, 3) }])),
+        ("padding", [archive(&[file("x", "")]), big.clone()].concat()),
+        ("headers", archive(&many)),
+        ("names", archive(&vec![file("n".repeat(4000), ""); 300])),
+        ("targets", archive(&vec![symlink("x", "t".repeat(4000)); 300])),
+    ];
+    for (what, bomb) in bombs {
+        for encoding in [Encoding::Gzip, Encoding::Xz, Encoding::Zstd] {
+            let image = packed(&bomb, encoding);
+            let error = initrd::read(&image, Path::new("image"), &limits, &|_| ()).unwrap_err();
+            assert!(error.to_string().contains("--max-unpacked"), "{what}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_boot_configuration_is_found_as_the_kernel_finds_it() {
+    let good = archive(&[dir("a"), trailer()]);
+    let config = b"kernel.console = ttyS0\n\0\0";
+    let sum: u32 = config.iter().map(|&b| u32::from(b)).sum();
+    for padding in 0..5 {
+        for wrong in [0, 1] {
+            let mut image = good.clone();
+            image.extend(config);
+            image.extend((config.len() as u32).to_le_bytes());
+            image.extend((sum + wrong).to_le_bytes());
+            image.extend(b"#BOOTCONFIG\n");
+            image.resize(image.len() + padding, 0);
+            let found = read(&image);
+            if padding < 4 && wrong == 0 {
+                let range = good.len() as u64..image.len() as u64;
+                assert_eq!(found.unwrap().bootconfig, Some(range), "{padding}");
+            } else {
+                assert_eq!(found.unwrap_err().kind, Kind::Input, "{padding} {wrong}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let name = "[a-z]{1,12}(/[a-z]{1,12}){0,2}";
+    let entries = proptest::collection::vec(
+        (name, 0..5_u8, 0..0o1_0000_u32, any::<[u16; 2]>(), proptest::collection::vec(any::<u8>(), 0..3000)),
+        0..20,
+    );
+    let config = Config { cases: 96, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&(entries, 0..8_usize, any::<u32>()), |(entries, encoding, time)| {
+            let mut writer = initrd::NewcWriter::new(Vec::new(), i64::from(time));
+            let mut expected = std::collections::BTreeMap::new();
+            for (number, (path, kind, mode, device, body)) in entries.into_iter().enumerate() {
+                // Names of their own, in folders that are there.
+                let path = format!("{number}-{}", path.replace('/', "-"));
+                let node = match kind {
+                    0 => {
+                        writer.file(&path, mode, &body).unwrap();
+                        None
+                    }
+                    1 => {
+                        writer.directory(&path, mode).unwrap();
+                        Some(Node::Directory(Default::default()))
+                    }
+                    2 => {
+                        writer.symlink(&path, &format!("to/{path}")).unwrap();
+                        Some(Node::Symlink(format!("to/{path}").into_bytes().into()))
+                    }
+                    _ => {
+                        let device = btrsquash::tree::Device {
+                            major: u32::from(device[0] & 0xfff),
+                            minor: u32::from(device[1]),
+                        };
+                        let node =
+                            if kind == 3 { Node::CharDevice(device) } else { Node::BlockDevice(device) };
+                        writer.device(&path, mode, &node).unwrap();
+                        Some(node)
+                    }
+                };
+                expected.insert(path, (node, mode, body));
+            }
+            let archive = writer.finish().unwrap();
+            let tree = read(&packed(&archive, Encoding::ALL[encoding])).unwrap().tree;
+            prop_assert_eq!(tree.names(tree.root).unwrap().len(), expected.len() + 2);
+            for (path, (node, mode, body)) in expected {
+                let id = tree.get(&path).unwrap();
+                let inode = tree.inode(id);
+                prop_assert_eq!(inode.mtime, i64::from(time));
+                match node {
+                    Some(node) => prop_assert_eq!(&inode.node, &node),
+                    None => prop_assert_eq!(tree.read(id, u64::MAX).unwrap().unwrap(), body),
+                }
+                if !matches!(inode.node, Node::Symlink(_)) {
+                    prop_assert_eq!(inode.mode, mode);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_we_pack_the_tools_unpack() {
+    if !PACKERS.map(|p| p.1).into_iter().all(have) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for len in [0, 1, 1000, 262_144, 262_145, 9_000_000] {
+        let bytes = patterned(len, 5);
+        for (encoding, tool, command) in PACKERS {
+            if len == 0 && encoding == Encoding::Lz4 {
+                continue; // a magic and nothing else: nothing for the tool
+            }
+            std::fs::write(dir.path().join("packed"), packed(&bytes, encoding)).unwrap();
+            let command = match tool {
+                "cat" => "cat".to_owned(),
+                "lz4" => "lz4 -dc".to_owned(),
+                "xz" => command.split(" --check").next().unwrap().to_owned() + " -dc",
+                tool => format!("{tool} -dc"),
+            };
+            sh(dir.path(), &format!("{command} <packed >unpacked"), &[]);
+            assert!(std::fs::read(dir.path().join("unpacked")).unwrap() == bytes, "{len} bytes, {encoding}");
+        }
+    }
+}
+
+#[test]
+fn the_sample_converts_dry_and_is_what_its_script_makes() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let sample = samples.join("tiny-initrd.gz");
+    assert!(sample.metadata().unwrap().len() < 4096);
+    let ours = read(&std::fs::read(&sample).unwrap()).unwrap();
+    if have("cpio") {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made.gz");
+        run(Command::new(samples.join("tiny-initrd.sh")).arg(&made));
+        assert_eq!(manifest(&read(&std::fs::read(made).unwrap()).unwrap().tree), manifest(&ours.tree));
+    }
+    let mut command = btrsquash();
+    command.arg("convert").arg(&sample).args(["--dry-run", "--front-end", "built-in"]);
+    let text = String::from_utf8_lossy(&run(&mut command).stdout).into_owned();
+    for words in
+        ["what a conversion would do", "monolith", "Tiny 1", "6.1.0-tiny", "/init (script for /bin/sh)"]
+    {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
 }

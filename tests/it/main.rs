@@ -5,6 +5,7 @@ mod btrfs;
 mod built_in;
 mod common;
 mod convert;
+mod damage;
 mod dracut;
 mod initrd;
 mod kernel;
