@@ -7,6 +7,7 @@ mod common;
 mod convert;
 mod damage;
 mod dracut;
+mod fuzz;
 mod initrd;
 mod kernel;
 mod pages;
