@@ -416,7 +416,11 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
         fs::create_dir_all(folder).map_err(failed(format!("making {folder}"), "give the machine more memory"))?;
     }
     let damaged = "was the image cut short or changed? compare its checksum, and convert it again";
-    let module = "the kernel may lack the module: convert the image with the --modules of the kernel that boots";
+    let module = if loaded.none_for.is_some() {
+        "boot the image with the kernel it was made for, or convert it with the --modules of this one"
+    } else {
+        "the kernel may lack the module: convert the image with the --modules of the kernel that boots"
+    };
     let source = squashfs.file.display();
     let device = block::loop_device(&squashfs.file, squashfs.offset, squashfs.size, false)
         .map_err(failed(format!("setting up a loop device for {source}{}", loaded.why()), module))?;
