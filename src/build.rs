@@ -1,4 +1,5 @@
-//! Builds the static programs that btrsquash carries inside itself: the built-in front-end's init.
+//! Builds the static programs that btrsquash carries inside itself: the built-in front-end's init, the probe of
+//! `boot --measure`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::process::Command;
 
 fn main() {
     program("init", "src/init");
+    program("probe", "src/probe");
 }
 
 /// Compiles `folder`/main.rs to the static program `name` in OUT_DIR. It uses std only, so that rustc alone makes it.

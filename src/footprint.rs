@@ -1,26 +1,54 @@
 //! The RAM model: the least memory in which an image boots, and where it goes over the phases of the boot.
 //!
-//! While the kernel unpacks, the image as the boot loader placed it (I) and the unpacked files (U) are both in memory,
-//! beside the kernel itself (K). rootfs is a tmpfs that holds at most half of the memory that is free to use at that
-//! time, and the image is not (mm/shmem.c, `shmem_default_max_blocks`; the initrd is reserved until it is unpacked):
-//! U ≤ (R − K − I) / 2, so R ≥ 2 U + I + K. With `root=` on the kernel's command line rootfs is a ramfs without a cap
-//! (init/do_mounts.c, `init_rootfs`): R ≥ U + I + D + K, and D, what the decompressor allocates. Afterwards the image is
-//! free again, and what the runtime pins stays: R ≥ S + W + K, with W for the programs up to the first screen.
+//! Three things have to fit, and the largest of them decides. With R the machine's memory, I the image file, U the
+//! unpacked files in whole pages, and K what the kernel takes before it hands any memory out:
+//!
+//! 1. **The cap of rootfs.** rootfs is a tmpfs, mounted before anything else with room for half of the memory that the
+//!    kernel had to hand out at that time (mm/shmem.c, `shmem_default_max_blocks`), and the image is not part of that:
+//!    it is reserved until it is unpacked. U ≤ (R − K − I) / 2, so **R ≥ 2 U + I + K**. It has half as many inodes as
+//!    that memory has pages, too (`shmem_default_max_inodes`): an inode counts as a page where there are more inodes
+//!    than pages. With `root=` on the kernel's command line, or a `rootfstype=` that is not tmpfs, rootfs is a ramfs,
+//!    which has no cap (init/do_mounts.c, `init_rootfs`).
+//! 2. **Everything at once while it is unpacked.** The kernel unpacks beside its drivers' start
+//!    (`initramfs_async`), and frees the image only afterwards: **R ≥ U + I + D + N + E + K**, with D what the
+//!    decompressor allocates (the whole dictionary: lib/xz/xz_dec_lzma2.c), N for inodes and dentries, and E what
+//!    drivers, slabs and watermarks take by then.
+//! 3. **The system up to its first screen.** **R ≥ S + W + K**, with S what stays in memory for good — all of U for a
+//!    monolith; of a converted image the squashfs, pinned by its loop device after its name is gone, or the image itself
+//!    with `retain_initrd` — and W the working set: programs, the part of the page cache without which they only wait
+//!    for the decompressor, btrfs, the caches of squashfs, and E.
+//!
+//! The constants are those of Debian's kernels on amd64, read from their own logs (`Memory: …K reserved` less the image,
+//! `Mem-Info` where they ran out): K is 53 MiB on 6.1 and 45 MiB on 6.12, plus 2 MiB for each 128 MiB of the machine
+//! (64 bytes of `struct page` for each page, allocated for whole sections of 128 MiB; mm/sparse-vmemmap.c) and 0.26% of
+//! it (the hash tables of dentries and inodes). E is 22 MiB on 6.1 and 12 MiB on 6.12. Whatever the kernel, the model
+//! takes K of the larger one, since a tmpfs that is too small is a boot that fails, and E between both.
 
+use crate::assemble::RETAINED_NAME;
+use crate::classify::{Classification, Verdict};
+use crate::frontend::Handover;
 use crate::initrd::Initrd;
 use crate::report::{Figure, Phase, Ram, RamPart};
 use crate::tree::{Node, Tree};
 
+/// The moments of a boot that the model tells about; `boot --measure` gives what it sees the same names.
+pub const PHASES: [&str; 5] = ["kernel starts", "unpacked", "image freed", "first program", "first screen"];
+
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
-/// The kernel's own share that does not grow with memory: text, data, per-CPU areas, slabs up to the first program.
-const KERNEL_FIXED: u64 = 54 * MIB;
-/// What grows with memory, per mille: `struct page` (64 bytes for 4096) and hash tables.
-const KERNEL_PER_MILLE: u64 = 16;
-/// A tmpfs inode with its dentry, from the slabs of both.
+/// What the kernel keeps for itself on a machine of any size: its text, data and bss, the first megabyte, page tables.
+const KERNEL: u64 = 53 * MIB + MIB / 2;
+/// `SECTION_SIZE_BITS` of x86_64 is 27: memory is described in sections of this size …
+const SECTION: u64 = 128 * MIB;
+/// … each with a `struct page` of 64 bytes for each of its pages.
+const SECTION_MAP: u64 = SECTION / PAGE * 64;
+/// One byte in so many goes into hash tables that are sized by memory (`alloc_large_system_hash`): 8 bytes for each
+/// 8 KiB for dentries, half of that for inodes, and smaller ones.
+const HASH_SHARE: u64 = 384;
+/// What drivers, slabs, per-CPU areas and the watermarks take until the image is unpacked.
+const DRIVERS: u64 = 17 * MIB;
+/// A ramfs or tmpfs inode with its dentry, from the slabs of both.
 const INODE: u64 = 1024;
-/// Free memory that the kernel keeps back (watermarks), and what is not handed out for fragmentation.
-const RESERVE: u64 = 14 * MIB;
 
 /// How rootfs is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +78,27 @@ pub struct Facts {
     pub retained: bool,
 }
 
-/// Memory up to the first screen: an installer's shell and front-end, or systemd with its services.
+/// The working set up to the first screen: 50 MiB for an installer's shell, udev and front-end (44 were too few, on
+/// Debian 13), an allowance for systemd with its services.
 #[must_use]
 pub const fn programs(systemd: bool) -> u64 {
-    if systemd { 128 * MIB } else { 56 * MIB }
+    if systemd { 128 * MIB } else { 50 * MIB }
+}
+
+/// How a kernel with these arguments mounts rootfs (init/do_mounts.c, `init_rootfs`).
+#[must_use]
+pub fn rootfs(arguments: &str) -> Rootfs {
+    let last =
+        |name: &str| arguments.split_whitespace().filter_map(|word| word.strip_prefix(name)).next_back();
+    let root = last("root=").is_some_and(|root| !root.is_empty());
+    let other = last("rootfstype=").is_some_and(|kinds| !kinds.contains("tmpfs"));
+    if root || other { Rootfs::Ramfs } else { Rootfs::Tmpfs }
+}
+
+/// Whether a kernel with these arguments keeps the image in memory.
+#[must_use]
+pub fn retains(arguments: &str) -> bool {
+    arguments.split_whitespace().any(|word| word == "retain_initrd")
 }
 
 /// Bytes of the files of `tree` in whole pages, and its inodes.
@@ -72,6 +117,41 @@ pub fn pages(tree: &Tree) -> (u64, u64) {
         }
     }
     (bytes, inodes)
+}
+
+/// The facts about any image, by what it was found to be ([`crate::classify::classify`]): what `inspect` and `convert`
+/// both report. A front-end whose root lies elsewhere is told about up to its own first program.
+#[must_use]
+pub fn of(image: &Initrd, class: &Classification) -> Facts {
+    match class.verdict {
+        Verdict::Monolith => monolith(image, class.handover == Handover::Mounted),
+        Verdict::Converted(_) => converted(image),
+        Verdict::FrontEnd(_) => Facts { pinned: 0, programs: 0, ..monolith(image, false) },
+    }
+}
+
+/// The facts about a converted image: what the front-end leaves in memory is the squashfs, in rootfs or in the retained
+/// image. Where the squashfs is elsewhere nothing of it is counted: a caller that knows that it is fetched into memory
+/// adds its size to [`Facts::pinned`].
+#[must_use]
+pub fn converted(image: &Initrd) -> Facts {
+    let tree = &image.tree;
+    let size = |path: &str| match tree.get(path).map(|id| &tree.inode(id).node) {
+        Some(Node::Regular(content)) => content.size.next_multiple_of(PAGE),
+        _ => 0,
+    };
+    let retained = image.skipped_bodies.iter().any(|(name, _)| name == RETAINED_NAME.as_bytes());
+    Facts { pinned: size("squashfs.img"), retained, ..monolith(image, hands_over_mounted(tree)) }
+}
+
+/// Whether the front-end hands over to a systemd: what it was made with tells (`frontend::built_in`,
+/// `frontend::dracut`). A ready-made front-end does not say: an installer is taken for granted.
+fn hands_over_mounted(tree: &Tree) -> bool {
+    let config = tree.get(".btrsquash/config").and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    match config {
+        Some(config) => config.split(|&b| b == b'\n').any(|line| line == b"handover=mounted"),
+        None => tree.get("usr/lib/btrsquash/own").is_some() && tree.get("usr/lib/btrsquash/bare").is_none(),
+    }
 }
 
 /// The facts about an image that stays in rootfs: a monolith.
@@ -93,80 +173,104 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(MIB)
 }
 
+/// K on a machine with `memory` bytes.
+const fn kernel(memory: u64) -> u64 {
+    KERNEL + memory.div_ceil(SECTION) * SECTION_MAP + memory / HASH_SHARE
+}
+
 impl Facts {
-    /// The least memory of each phase, without the kernel's share: (unpacking, running).
-    const fn needs(&self, rootfs: Rootfs) -> (u64, u64) {
-        let slabs = self.inodes * INODE;
+    const fn slabs(&self) -> u64 {
+        self.inodes * INODE
+    }
+
+    const fn kept(&self) -> u64 {
+        if self.retained { self.file } else { 0 }
+    }
+
+    /// What has to fit beside the kernel: (under the cap of rootfs, all at once while unpacking, running).
+    const fn needs(&self, rootfs: Rootfs) -> (u64, u64, u64) {
+        let pages = self.inodes * PAGE;
+        let capped = if self.unpacked > pages { self.unpacked } else { pages };
         let cap = match rootfs {
-            Rootfs::Tmpfs => 2 * self.unpacked + self.file,
+            Rootfs::Tmpfs => 2 * capped + self.file,
             Rootfs::Ramfs => 0,
         };
-        let room = self.unpacked + self.file + self.dictionary + slabs + RESERVE;
-        let unpacking = if cap > room { cap } else { room };
-        let kept = if self.retained { self.file } else { 0 };
-        (unpacking, self.pinned + kept + self.programs)
+        let unpacking = self.unpacked + self.file + self.dictionary + self.slabs() + DRIVERS;
+        (cap, unpacking, self.pinned + self.kept() + self.programs)
     }
 
     /// The least memory in bytes.
     #[must_use]
-    pub const fn least(&self, rootfs: Rootfs) -> u64 {
-        let (unpacking, running) = self.needs(rootfs);
-        let most = if unpacking > running { unpacking } else { running };
-        // R = need + fixed + R × share.
-        (most + KERNEL_FIXED) * 1000 / (1000 - KERNEL_PER_MILLE)
+    pub fn least(&self, rootfs: Rootfs) -> u64 {
+        let (cap, unpacking, running) = self.needs(rootfs);
+        let need = cap.max(unpacking).max(running);
+        // The kernel's share grows with memory, by less than a fiftieth of it: this ends soon.
+        let mut memory = need + kernel(need);
+        loop {
+            let next = need + kernel(memory);
+            if next <= memory {
+                return memory;
+            }
+            memory = next;
+        }
     }
 
     /// The model's answer for the report.
     #[must_use]
     pub fn ram(&self, rootfs: Rootfs) -> Ram {
         let least = self.least(rootfs);
-        let kernel = KERNEL_FIXED + least * KERNEL_PER_MILLE / 1000;
-        let (unpacking, running) = self.needs(rootfs);
+        let kernel = kernel(least);
+        let (cap, unpacking, running) = self.needs(rootfs);
         let part = |name: &str, bytes: u64, why: &str| RamPart {
             name: name.into(),
             figure: Figure::computed(bytes),
             why: why.into(),
         };
         let mut parts = vec![
-            part("K: kernel", kernel, "54 MiB and 1.6% of the memory"),
+            part("K: kernel", kernel, "its own image, and what describes the machine's memory"),
             part("I: image", self.file, "the file as the boot loader places it, until it is unpacked"),
             part("U: unpacked", self.unpacked, "files of rootfs in whole pages"),
             part("D: dictionary", self.dictionary, "what the decompressor allocates while it unpacks"),
-            part("N: inodes", self.inodes * INODE, "an inode and a dentry each, 1 KiB"),
+            part("N: inodes", self.slabs(), "an inode and a dentry each, 1 KiB"),
+            part("E: drivers", DRIVERS, "drivers and caches of the kernel by the time the image is unpacked"),
             part("S: pinned", self.pinned, "what stays in memory while the system runs"),
-            part("W: programs", self.programs, "an allowance for programs up to the first screen"),
+            part("W: working set", self.programs, "programs and caches up to the first screen, E among them"),
         ];
         parts.retain(|p| p.figure.value > 0);
-        let phase = |name: &str, bytes: u64| Phase {
-            name: name.into(),
-            used: Figure::computed(bytes),
-            measured: None,
-        };
-        let kept = if self.retained { self.file } else { 0 };
-        let phases = vec![
-            phase("kernel starts", kernel + self.file),
-            phase("unpacked", kernel + self.file + self.unpacked + self.dictionary + self.inodes * INODE),
-            phase("image freed", kernel + self.unpacked + self.inodes * INODE + kept),
-            phase("first program", kernel + self.pinned + kept),
-            phase("first screen", kernel + self.pinned + kept + self.programs),
+        let used = [
+            kernel + self.file,
+            kernel + unpacking,
+            kernel + self.unpacked + self.slabs() + DRIVERS + self.kept(),
+            kernel + self.pinned + self.kept() + DRIVERS,
+            kernel + running,
         ];
-        let formula = match (rootfs, unpacking >= running) {
-            (_, false) => {
-                let image = if self.retained { " + I" } else { "" };
-                format!("S + W{image} + K: running needs more than unpacking")
-            }
-            (Rootfs::Tmpfs, true) if 2 * self.unpacked + self.file >= unpacking => {
-                "2 U + I + K: rootfs is a tmpfs of at most half of what is left beside the image".into()
-            }
-            _ => "U + I + D + N + 14 MiB + K: all of it at once while unpacking".into(),
+        let phases = PHASES
+            .iter()
+            .zip(used)
+            .map(|(name, bytes)| Phase {
+                name: (*name).into(),
+                used: Figure::computed(bytes),
+                measured: None,
+            })
+            .collect();
+        let image = if self.retained { " + I" } else { "" };
+        let formula = if running >= cap.max(unpacking) {
+            format!("S + W{image} + K: running needs more than unpacking")
+        } else if cap >= unpacking {
+            "2 U + I + K: rootfs is a tmpfs of at most half of what is left beside kernel and image".into()
+        } else {
+            "U + I + D + N + E + K: all of it at once while unpacking".into()
         };
         let mut notes = vec![format!(
             "computed: {} MiB; with root= on the kernel's command line (rootfs without a cap): {} MiB",
             mib(self.least(Rootfs::Tmpfs)),
             mib(self.least(Rootfs::Ramfs))
         )];
-        if self.inodes > least / PAGE / 2 {
-            notes.push("a tmpfs holds half as many inodes as there are pages: this image has more".into());
+        if self.inodes * PAGE > self.unpacked && rootfs == Rootfs::Tmpfs {
+            notes.push(
+                "a tmpfs holds half as many inodes as there are pages: this image has more inodes than pages"
+                    .into(),
+            );
         }
         Ram { least: Figure::computed(least), measured: None, parts, phases, formula, notes }
     }
@@ -176,34 +280,65 @@ impl Facts {
 mod tests {
     use super::*;
 
-    /// Measured on Debian 12's gtk installer: 592 MiB, converted by hand 224, with root= 192.
+    /// What `boot --find-min` found with steps of 8 MiB, beside what the images are: Debian 12 (kernel 6.1) and 13
+    /// (6.12), the gtk and text installers, original and converted with the built-in front-end.
     #[test]
     fn the_model_fits_what_was_measured() {
+        let (tmpfs, ramfs) = (Rootfs::Tmpfs, Rootfs::Ramfs);
         let near = |facts: Facts, rootfs, measured: u64| {
             let least = mib(facts.least(rootfs));
             let off = least.abs_diff(measured);
             assert!(off <= 24 || off * 100 <= measured * 8, "{least} computed, {measured} measured");
         };
-        let original = Facts {
-            file: 73_326_225,
-            unpacked: 238 * 1_000_000,
-            inodes: 4400,
+        let original = |file, unpacked, inodes| Facts {
+            file,
+            unpacked,
+            inodes,
             dictionary: 32 << 10,
-            pinned: 238 * 1_000_000,
+            pinned: unpacked,
             programs: programs(false),
             retained: false,
         };
-        near(original, Rootfs::Tmpfs, 592);
-        let converted = Facts {
-            file: 54_300_000,
-            unpacked: 59_500_000,
-            inodes: 30,
+        near(original(73_326_225, 236_224_512, 4409), tmpfs, 592);
+        near(original(40_810_276, 141_213_696, 2388), tmpfs, 376);
+        near(original(83_055_065, 161_517_568, 4653), tmpfs, 448);
+        near(original(40_761_958, 71_561_216, 2508), tmpfs, 232);
+        let converted = |file, unpacked, pinned| Facts {
+            file,
+            unpacked,
+            inodes: 29,
             dictionary: 1 << 20,
-            pinned: 52_400_000,
+            pinned,
             programs: programs(false),
-            retained: false,
+            retained: pinned == 0,
         };
-        near(converted, Rootfs::Tmpfs, 224);
-        near(converted, Rootfs::Ramfs, 192);
+        near(converted(52_792_156, 57_933_824, 51_273_728), tmpfs, 224);
+        near(converted(52_792_156, 57_933_824, 51_273_728), ramfs, 192);
+        near(converted(30_600_028, 35_741_696, 29_081_600), tmpfs, 160);
+        near(converted(30_600_028, 35_741_696, 29_081_600), ramfs, 152);
+        near(converted(72_950_200, 78_921_728, 71_426_048), tmpfs, 280);
+        near(converted(72_950_200, 78_921_728, 71_426_048), ramfs, 208);
+        near(converted(72_954_344, 7_499_776, 0), tmpfs, 168);
+        near(converted(38_814_136, 44_785_664, 37_289_984), tmpfs, 176);
+    }
+
+    #[test]
+    fn a_tmpfs_has_half_as_many_inodes_as_pages() {
+        let few = Facts { unpacked: 4096, inodes: 1, ..Facts::default() };
+        let many = Facts { inodes: 100_000, ..few };
+        assert!(many.least(Rootfs::Tmpfs) > 2 * 100_000 * PAGE);
+        assert!(many.least(Rootfs::Ramfs) < few.least(Rootfs::Ramfs) + 100_000 * PAGE);
+        assert_eq!(many.ram(Rootfs::Tmpfs).notes.len(), 2);
+    }
+
+    #[test]
+    fn arguments_decide_on_rootfs() {
+        for tmpfs in ["", "quiet rootdelay=3", "root=", "rootfstype=ext4,tmpfs", "x=root=1"] {
+            assert_eq!(rootfs(tmpfs), Rootfs::Tmpfs, "{tmpfs}");
+        }
+        for ramfs in ["root=live:/squashfs.img", "a rootfstype=ramfs b", "root=/dev/sda rootfstype=tmpfs"] {
+            assert_eq!(rootfs(ramfs), Rootfs::Ramfs, "{ramfs}");
+        }
+        assert!(retains("a retain_initrd") && !retains("retain_initrd=1"));
     }
 }

@@ -49,6 +49,11 @@ impl Progress {
     pub fn say(&self, text: String) {
         self.bar.set_message(text);
     }
+
+    /// A line that stays, above the progress; nothing where there is none.
+    pub fn note(&self, text: String) {
+        self.bar.println(text);
+    }
 }
 
 impl Drop for Progress {

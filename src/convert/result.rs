@@ -3,6 +3,7 @@
 use super::{Layout, Made, Output, Prepared, Request};
 use crate::btrfs::Features;
 use crate::classify::Classification;
+use crate::compare;
 use crate::error::Error;
 use crate::footprint::{self, Facts, Rootfs};
 use crate::frontend::{Handover, Overlay, RuntimeFrom};
@@ -10,8 +11,9 @@ use crate::initrd::Encoding;
 use crate::kernel::Kernel;
 use crate::report::{
     self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
-    Portion, Tool, gather,
+    Portion, TextDifference, Tool, gather,
 };
+use crate::tree::Tree;
 
 /// Notes down what was chosen, and why.
 pub(super) fn choices(
@@ -100,7 +102,7 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
         ram_after: None,
         boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
         runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
-        folders: Folder::of(&split.runtime, 3),
+        folders: Folder::map(&split.runtime),
         additions,
         text_differences: Vec::new(),
         notes: prepared.notes.clone(),
@@ -159,7 +161,8 @@ pub(super) fn done(
             .collect(),
         notes: made.front_end.notes.clone(),
     });
-    let facts = new_facts(request, prepared, made, parts.total)?;
+    report.text_differences = text_differences(request, prepared, made)?;
+    let facts = new_facts(request, made)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
         "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
@@ -173,36 +176,51 @@ pub(super) fn done(
     Ok(report)
 }
 
-/// What the model has to know about the new image.
-fn new_facts(request: &Request, prepared: &Prepared, made: &Made, file: u64) -> Result<Facts, Error> {
-    let (mut unpacked, mut inodes) = (0, 0);
-    if !made.front_end.cpio.is_empty() {
-        let read = crate::initrd::read(
-            &made.front_end.cpio,
-            std::path::Path::new("the front-end"),
-            &request.limits,
-            &|_| (),
-        )?;
-        (unpacked, inodes) = footprint::pages(&read.tree);
-    }
-    let size = made.written.size.next_multiple_of(4096);
-    let pinned = match request.runtime {
-        RuntimeFrom::Initramfs => size,
+/// What the model has to know about the new image: it is read again as it was written, so that `inspect` says the same.
+fn new_facts(request: &Request, made: &Made) -> Result<Facts, Error> {
+    let file = std::fs::File::open(&request.new)
+        .map_err(|e| Error::input(format!("cannot be read back: {e}")).file(&request.new))?;
+    let image = crate::initrd::read(&file, &request.new, &request.limits, &|_| ())?;
+    let mut facts = footprint::converted(&image);
+    if let RuntimeFrom::Network(_) = request.runtime {
         // It is fetched into a tmpfs.
-        RuntimeFrom::Network(_) => size,
-        RuntimeFrom::Retained | RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => 0,
-    };
-    if request.runtime == RuntimeFrom::Initramfs {
-        unpacked += size;
+        facts.pinned += made.written.size.next_multiple_of(4096);
     }
-    let early: u64 = prepared.image.segments.iter().filter(|s| s.early).map(|s| s.unpacked).sum();
-    Ok(Facts {
-        file,
-        unpacked: unpacked + early,
-        inodes,
-        dictionary: if prepared.encoding == Encoding::Xz { 1 << 20 } else { 0 },
-        pinned,
-        programs: footprint::programs(is_systemd(&prepared.class)),
-        retained: request.runtime == RuntimeFrom::Retained,
-    })
+    Ok(facts)
+}
+
+/// So many lines of unified diffs are shown at most: the report is a list of what differs, not the files themselves.
+const DIFF_LINES: usize = 120;
+
+/// Text files of the front-end that stand at the path of another in the old image. The runtime's own are its files,
+/// byte for byte, which `verify` proves.
+fn text_differences(
+    request: &Request,
+    prepared: &Prepared,
+    made: &Made,
+) -> Result<Vec<TextDifference>, Error> {
+    if made.front_end.cpio.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = std::path::Path::new("the front-end");
+    let front = crate::initrd::read(&made.front_end.cpio, name, &request.limits, &|_| ())?.tree;
+    let old = &prepared.image.tree;
+    let mut left = DIFF_LINES;
+    let mut differences = Vec::new();
+    for entry in front.walk() {
+        let Some(was) = old.get(&entry.path) else { continue };
+        let text = |tree: &Tree, id| tree.read(id, compare::TEXT_LIMIT).ok().flatten();
+        let Some((was, is)) = text(old, was).zip(text(&front, entry.id)) else { continue };
+        if was == is {
+            continue;
+        }
+        let Some(mut found) = compare::text_difference(&entry.path, &was, &is) else { continue };
+        let kept: Vec<&str> = found.diff.split_inclusive('\n').take(left).collect();
+        left -= kept.len();
+        let kept = kept.concat();
+        found.truncated |= kept.len() < found.diff.len();
+        found.diff = kept;
+        differences.push(found);
+    }
+    Ok(differences)
 }

@@ -25,6 +25,7 @@ mod source;
 pub use archive::find_body;
 pub use compress::compress;
 pub use newc::NewcWriter;
+pub(crate) use source::bootconfig;
 
 /// How a segment is packed: the methods of the kernel's lib/decompress.c, and none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -185,6 +185,8 @@ pub enum Block {
         /// Whether it was cut short.
         truncated: bool,
     },
+    /// Lines of a console, each as it is.
+    Console(Vec<String>),
     /// Bars of parts, on one scale.
     Bars {
         /// What they show.

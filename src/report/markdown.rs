@@ -58,6 +58,7 @@ fn render(block: &Block, out: &mut String) {
             }
         }
         Block::Diff { path, diff, truncated } => self::diff(path, diff, *truncated, out),
+        Block::Console(lines) => fenced("", lines.iter().map(|line| visible(line)), out),
         // The tables beside the charts say the same.
         Block::Bars { .. } => return,
         Block::Ram { curves, .. } => {
@@ -114,20 +115,21 @@ fn folders(root: &Folder, out: &mut String) {
 }
 
 fn diff(path: &str, diff: &str, truncated: bool, out: &mut String) {
-    // A fence longer than any run of backticks inside cannot be closed by the file's own text.
-    let longest = diff.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    out.push_str(&format!("{}{}\n\n", escape(path), if truncated { " (cut short)" } else { "" }));
+    fenced(
+        "diff",
+        diff.lines().map(|line| line.split('\t').map(visible).collect::<Vec<_>>().join("\t")),
+        out,
+    );
+}
+
+/// Lines as code of a `language`.
+fn fenced(language: &str, lines: impl Iterator<Item = String>, out: &mut String) {
+    let text = lines.map(|line| line + "\n").collect::<String>();
+    // A fence longer than any run of backticks inside cannot be closed by the text itself.
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    out.push_str(&format!(
-        "{}{}\n\n{fence}diff\n",
-        escape(path),
-        if truncated { " (cut short)" } else { "" }
-    ));
-    for line in diff.lines() {
-        out.push_str(&line.split('\t').map(visible).collect::<Vec<_>>().join("\t"));
-        out.push('\n');
-    }
-    out.push_str(&fence);
-    out.push('\n');
+    out.push_str(&format!("{fence}{language}\n{text}{fence}\n"));
 }
 
 /// Text of an image as text: nothing in it acts as Markdown or HTML.

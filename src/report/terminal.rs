@@ -16,6 +16,8 @@ pub struct Terminal {
 
 /// Folders of one level that are listed.
 const FOLDERS: usize = 12;
+/// Folders that hold less than this part of everything are not listed.
+const SMALL: u64 = 50;
 
 impl Exporter for Terminal {
     fn export(&self, report: &Report) -> Result<String, Error> {
@@ -104,6 +106,13 @@ impl Page {
                 }
             }
             Block::Diff { path, diff, truncated } => self.diff(path, diff, *truncated),
+            // Never wrapped by us: what a console says in one line stays one line, also when it is copied.
+            Block::Console(lines) => {
+                for line in lines {
+                    let line = format!("  {}", self.tone(&visible(line), Tone::Dim));
+                    self.line(&line);
+                }
+            }
             Block::Bars { bars, .. } => self.bars(bars),
             Block::Ram { curves, .. } => self.machines(curves),
             Block::Treemap { root, .. } => self.folders(root),
@@ -139,7 +148,10 @@ impl Page {
         let name_width = facts.iter().map(|(name, _)| columns(name)).max().unwrap_or(0).min(24);
         for (name, value) in facts {
             let room = self.width.saturating_sub(name_width + 4).max(16);
-            for (i, line) in wrap(&visible(&value.text), room).iter().enumerate() {
+            let text = visible(&value.text);
+            // A path alone stays whole: it is there to be copied.
+            let lines = if text.contains(' ') { wrap(&text, room) } else { vec![text] };
+            for (i, line) in lines.iter().enumerate() {
                 let name = if i == 0 { visible(name) } else { String::new() };
                 let name = self.tone(&pad(&name, name_width, Align::Left), Tone::Dim);
                 let line = self.tone(line, value.tone);
@@ -224,7 +236,8 @@ impl Page {
     }
 
     fn folders(&mut self, root: &Folder) {
-        // A tree of names with a bar: every level down to the data's own depth, the largest folders of each.
+        // A tree of names with a bar: every level down to the data's own depth, the largest folders of each that are
+        // not too small to matter.
         let mut stack: Vec<(usize, &Folder)> = vec![(0, root)];
         let room = 16;
         while let Some((depth, folder)) = stack.pop() {
@@ -234,7 +247,8 @@ impl Page {
             let name_room = self.width.saturating_sub(room + 17 + depth * 2).max(12);
             let name = shorten(&visible(&folder.name), name_room);
             self.line(&format!("  {size}  {}  {}{name}", self.paint(&bar, "36"), "  ".repeat(depth)));
-            for child in folder.folders.iter().take(FOLDERS).rev() {
+            let large = folder.folders.iter().filter(|child| child.bytes >= root.bytes / SMALL);
+            for child in large.take(FOLDERS).collect::<Vec<_>>().into_iter().rev() {
                 stack.push((depth + 1, child));
             }
         }

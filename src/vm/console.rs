@@ -102,13 +102,27 @@ pub fn tail(bytes: &[u8], count: usize) -> Vec<String> {
         .collect()
 }
 
+/// A verdict with the line that shows it.
+type Sign = fn(String) -> Verdict;
+
+/// What a watcher found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Whether the console has gone on to another line, so that the line that shows it is whole.
+    pub whole: bool,
+}
+
 /// Watches a console as it grows.
 pub struct Watcher {
     expect: Option<Regex>,
     fail: Option<Regex>,
-    signs: Vec<(Regex, fn(String) -> Verdict)>,
+    signs: Vec<(Regex, Sign)>,
     seen: Vec<u8>,
     scanned: usize,
+    /// What was found is looked for from the same place again, until its line is whole.
+    held: Option<usize>,
 }
 
 /// A pattern may stand across the border of two pieces of output: this much is looked at again.
@@ -118,11 +132,10 @@ impl Watcher {
     /// For what the user expects, and what is to fail.
     #[must_use]
     pub fn new(expect: Option<Regex>, fail: Option<Regex>) -> Self {
-        let sign =
-            |pattern: &str, verdict: fn(String) -> Verdict| Regex::new(pattern).ok().map(|r| (r, verdict));
+        let sign = |pattern: &str, verdict: Sign| Regex::new(pattern).ok().map(|r| (r, verdict));
         let signs = [
             // init/initramfs.c; older kernels panic with the bare words.
-            sign(r"(?m)^.*Initramfs unpacking failed.*$", Verdict::Unpacking as fn(String) -> Verdict),
+            sign(r"(?m)^.*Initramfs unpacking failed.*$", Verdict::Unpacking as Sign),
             sign(r"(?m)^.*btrsquash: cannot go on: .*$", Verdict::FrontEnd),
             sign(r"(?m)^.*System is deadlocked on memory.*$", Verdict::OutOfMemory),
             sign(r"(?m)^.*Kernel panic - not syncing.*$", Verdict::Panic),
@@ -133,7 +146,7 @@ impl Watcher {
             sign(r"(?m)^.*Generating ./run/initramfs/rdsosreport\.txt.*$", Verdict::Emergency),
         ];
         let signs = signs.into_iter().flatten().collect();
-        Self { expect, fail, signs, seen: Vec::new(), scanned: 0 }
+        Self { expect, fail, signs, seen: Vec::new(), scanned: 0, held: None }
     }
 
     /// All output so far.
@@ -142,30 +155,36 @@ impl Watcher {
         &self.seen
     }
 
-    /// Takes more output; tells when the boot is over.
-    pub fn feed(&mut self, bytes: &[u8]) -> Option<Verdict> {
+    /// Takes more output; tells when the boot is over. A line that is not [`Found::whole`] is to be given some time:
+    /// after more output the answer is that line again, longer, or a graver sign.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<Found> {
         self.seen.extend_from_slice(bytes);
-        let from = self.scanned.saturating_sub(OVERLAP);
-        let raw = &self.seen[from..];
-        let text = plain(raw);
+        let from = self.held.unwrap_or_else(|| self.scanned.saturating_sub(OVERLAP));
         self.scanned = self.seen.len();
+        let found = self.scan(&self.seen[from..]);
+        self.held = found.is_some().then_some(from);
+        found
+    }
+
+    fn scan(&self, raw: &[u8]) -> Option<Found> {
+        let text = plain(raw);
         let line = |found: regex::bytes::Match, text: &[u8]| {
             let start = text[..found.start()].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-            let end = text[found.end()..]
-                .iter()
-                .position(|&b| b == b'\n')
-                .map_or(text.len(), |at| found.end() + at);
-            crate::tree::display(&text[start..end]).trim().to_owned()
+            let end = text[found.end()..].iter().position(|&b| b == b'\n').map(|at| found.end() + at);
+            let shown = &text[start..end.unwrap_or(text.len())];
+            (crate::tree::display(shown).trim().to_owned(), end.is_some())
         };
         // A failed unpacking always stands before whatever came up in spite of it.
-        let out_of_memory = self.seen.windows(14).any(|w| w == b"Out of memory:");
         for (sign, verdict) in &self.signs {
             if let Some(found) = sign.find(&text) {
-                let line = line(found, &text);
-                return Some(match verdict(line) {
-                    Verdict::Panic(line) if out_of_memory => Verdict::OutOfMemory(line),
+                let (line, whole) = line(found, &text);
+                let verdict = match verdict(line) {
+                    Verdict::Panic(line) if self.seen.windows(14).any(|w| w == b"Out of memory:") => {
+                        Verdict::OutOfMemory(line)
+                    }
                     other => other,
-                });
+                };
+                return Some(Found { verdict, whole });
             }
         }
         for (pattern, good) in [(&self.fail, false), (&self.expect, true)] {
@@ -175,8 +194,9 @@ impl Watcher {
                 .find(&text)
                 .map(|f| line(f, &text))
                 .or_else(|| pattern.find(raw).map(|f| line(f, raw)));
-            if let Some(line) = found {
-                return Some(if good { Verdict::Reached(line) } else { Verdict::Failed(line) });
+            if let Some((line, whole)) = found {
+                let verdict = if good { Verdict::Reached(line) } else { Verdict::Failed(line) };
+                return Some(Found { verdict, whole });
             }
         }
         None
@@ -188,7 +208,9 @@ mod tests {
     use super::*;
 
     fn watch(text: &str) -> Option<Verdict> {
-        Watcher::new(Regex::new("Select a language").ok(), Regex::new("no luck").ok()).feed(text.as_bytes())
+        Watcher::new(Regex::new("Select a language").ok(), Regex::new("no luck").ok())
+            .feed(text.as_bytes())
+            .map(|found| found.verdict)
     }
 
     #[test]
@@ -214,7 +236,17 @@ mod tests {
     fn a_pattern_may_come_in_pieces() {
         let mut watcher = Watcher::new(Regex::new("Select a language").ok(), None);
         assert_eq!(watcher.feed(b"Select a \x1b[1"), None);
-        assert!(watcher.feed(b"mlanguage").is_some_and(|v| v.reached()));
+        assert!(watcher.feed(b"mlanguage").is_some_and(|found| found.verdict.reached() && !found.whole));
+    }
+
+    #[test]
+    fn a_line_is_waited_for() {
+        let mut watcher = Watcher::new(None, None);
+        let cut = watcher.feed(b"[ 2.79] Initramfs unpacking failed: wri").unwrap();
+        assert!(!cut.whole);
+        let found = watcher.feed(b"te error\r\n[ 2.80] more\r\n").unwrap();
+        let line = "[ 2.79] Initramfs unpacking failed: write error".to_owned();
+        assert_eq!(found, Found { verdict: Verdict::Unpacking(line), whole: true });
     }
 
     #[test]

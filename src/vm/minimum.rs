@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Accelerator, BootOptions, Verdict, boot};
 use crate::error::Error;
+use crate::footprint::{self, Rootfs};
 
 /// Where to look, MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,24 @@ pub struct Range {
     pub to: u64,
     /// How close to look.
     pub step: u64,
+    /// Whether the range is a guess, to be left on either side where the answer lies there.
+    pub open: bool,
+}
+
+impl Range {
+    /// The range around what the model computed, `least` bytes.
+    #[must_use]
+    pub fn around(least: u64, step: u64) -> Self {
+        let step = step.max(1);
+        let mib = least.div_ceil(1 << 20);
+        let off = (mib / 12).max(24);
+        Self {
+            from: (mib.saturating_sub(off) / step * step).max(step),
+            to: (mib + off).next_multiple_of(step),
+            step,
+            open: true,
+        }
+    }
 }
 
 /// One boot of the search.
@@ -38,18 +57,40 @@ pub struct Minimum {
     pub attempts: Vec<Attempt>,
     /// KVM or emulation, and why.
     pub accelerator: Option<Accelerator>,
+    /// How long the boots were given after the first that reached the screen.
+    pub patience: Duration,
 }
 
+impl Minimum {
+    /// The largest amount of memory below [`Minimum::least`] that was tried.
+    #[must_use]
+    pub fn below(&self) -> Option<&Attempt> {
+        let least = self.least?;
+        self.attempts.iter().rfind(|attempt| attempt.mib < least)
+    }
+}
+
+/// No machine of this search is larger, MiB.
+const LARGEST: u64 = 64 << 10;
+/// A boot may take so many times as long as the first that reached the screen …
+const PATIENCE: u32 = 4;
+/// … and this much in any case: with little memory everything is read and unpacked again and again.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Why less memory fails.
-fn why(verdict: &Verdict, console: &[u8]) -> String {
+fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
     let says = |needle: &[u8]| console.windows(needle.len()).any(|window| window == needle);
     match verdict {
         Verdict::Reached(_) => String::new(),
-        Verdict::Unpacking(line) if line.contains("write error") => "unpacking: the rootfs is full".into(),
-        Verdict::Unpacking(_) => "unpacking".into(),
+        Verdict::Unpacking(line) if line.contains("write error") => match rootfs {
+            Rootfs::Tmpfs => "unpacking: rootfs, a tmpfs of half the memory, is full".into(),
+            Rootfs::Ramfs => "unpacking: no memory left for rootfs".into(),
+        },
+        Verdict::Unpacking(_) => "unpacking failed".into(),
+        Verdict::OutOfMemory(_) if !says(b"Run /") => "out of memory while unpacking".into(),
         Verdict::OutOfMemory(_) => "out of memory".into(),
         _ if says(b"Out of memory:") || says(b"page allocation failure") => "out of memory".into(),
-        _ if says(b"No space left on device") => "no space left in a tmpfs".into(),
+        _ if says(b"No space left on device") => "tmpfs full: no space left on device".into(),
         Verdict::Panic(_) => "kernel panic".into(),
         Verdict::Emergency(_) => "emergency shell".into(),
         Verdict::FrontEnd(_) => "the front-end gave up".into(),
@@ -57,12 +98,16 @@ fn why(verdict: &Verdict, console: &[u8]) -> String {
         // Without the memory for its own start or for the image, nothing is said at all.
         Verdict::Exited(_) if console.is_empty() => "the image does not fit beside the kernel".into(),
         Verdict::Exited(_) => "the machine ended".into(),
+        Verdict::TimedOut if console.is_empty() => "the kernel does not even start".into(),
         Verdict::TimedOut => "time".into(),
     }
 }
 
 /// Looks for the least memory by halving the range, on the assumption that more memory never hurts; the step below what
-/// is found was tried and failed. `progress` is told each amount before it is tried.
+/// is found was tried and failed. `progress` is told each amount before it is tried, `tried` what came of it.
+///
+/// A boot that prints `Initramfs unpacking failed` counts as failed whatever came up in spite of it. After the first
+/// success no boot is given more than four times as long as that took, or a minute.
 ///
 /// # Errors
 /// Those of [`boot`].
@@ -72,35 +117,105 @@ pub fn find_min(
     progress: &dyn Fn(u64),
     tried: &dyn Fn(&Attempt),
 ) -> Result<Minimum, Error> {
-    let step = range.step.max(1);
+    let rootfs = footprint::rootfs(&options.append);
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut accelerator = None;
-    let mut attempt = |mib: u64, attempts: &mut Vec<Attempt>| -> Result<bool, Error> {
+    let mut patience = options.timeout;
+    let mut first = true;
+    let least = search(range, |mib| {
         progress(mib);
-        let outcome = boot(&BootOptions { memory_mib: mib, ..options.clone() }, &|_| ())?;
+        let outcome = boot(&BootOptions { memory_mib: mib, timeout: patience, ..options.clone() }, &|_| ())?;
         let reached = outcome.verdict.reached();
-        let why = why(&outcome.verdict, &outcome.console);
-        attempts.push(Attempt { mib, verdict: outcome.verdict, why, duration: outcome.duration });
-        attempts.last().inspect(|a| tried(a));
+        if reached && std::mem::take(&mut first) {
+            patience = (outcome.duration * PATIENCE).max(LEAST_PATIENCE).min(options.timeout);
+        }
+        let why = why(&outcome.verdict, &outcome.console, rootfs);
+        let attempt = Attempt { mib, verdict: outcome.verdict, why, duration: outcome.duration };
+        tried(&attempt);
+        attempts.push(attempt);
         accelerator = Some(outcome.accelerator);
         Ok(reached)
-    };
-    let count = range.to.saturating_sub(range.from) / step;
-    let at = |i: u64| range.from + i * step;
-    let mut least = None;
-    if attempt(at(count), &mut attempts)? {
-        // `low` failed or is before the first, `high` reached.
-        let (mut low, mut high) = (-1_i64, count as i64);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if attempt(at(middle as u64), &mut attempts)? {
+    })?;
+    attempts.sort_by_key(|a| a.mib);
+    Ok(Minimum { least, attempts, accelerator, patience })
+}
+
+/// The least of the range for which `boots`.
+fn search(range: Range, mut boots: impl FnMut(u64) -> Result<bool, Error>) -> Result<Option<u64>, Error> {
+    let step = range.step.max(1);
+    let mut span = (range.to.saturating_sub(range.from) / step).max(1) * step;
+    let mut high = range.to.max(range.from).max(1);
+    // What is known to fail, or is below all that is to be tried.
+    let mut low = range.from.saturating_sub(step);
+    let mut failed = false;
+    while !boots(high)? {
+        if !range.open || high >= LARGEST {
+            return Ok(None);
+        }
+        (low, failed) = (high, true);
+        high = (high + span).min(LARGEST);
+        span *= 2;
+    }
+    loop {
+        // Whole steps down from what boots, so that what was asked for as --to is among them.
+        while high - low > step {
+            let middle = high - ((high - low) / 2).div_ceil(step) * step;
+            let middle = if middle <= low { high - step } else { middle };
+            if boots(middle)? {
                 high = middle;
             } else {
-                low = middle;
+                (low, failed) = (middle, true);
             }
         }
-        least = Some(at(high as u64));
+        if failed || !range.open || low == 0 || high <= step {
+            return Ok(Some(high));
+        }
+        low = low.saturating_sub(span);
+        span *= 2;
     }
-    attempts.sort_by_key(|a| a.mib);
-    Ok(Minimum { least, attempts, accelerator })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(range: Range, needs: u64) -> (Option<u64>, Vec<u64>) {
+        let mut tried = Vec::new();
+        let least = search(range, |mib| {
+            tried.push(mib);
+            Ok(mib >= needs)
+        });
+        (least.unwrap(), tried)
+    }
+
+    #[test]
+    fn the_step_below_was_tried() {
+        for open in [false, true] {
+            for needs in 1..=64 {
+                let range = Range { from: 16, to: 64, step: 4, open };
+                let (least, tried) = found(range, needs);
+                let least = least.unwrap();
+                assert!(least >= needs, "{needs}: {least}");
+                if open || needs > 16 {
+                    assert!(least < needs + 4, "{needs}: {least}");
+                    assert!(least <= 4 || tried.contains(&(least - 4)), "{needs}: {least} {tried:?}");
+                }
+                assert!(open || tried.iter().all(|mib| (16..=64).contains(mib)), "{tried:?}");
+                let mut once = tried.clone();
+                once.sort_unstable();
+                once.dedup();
+                assert_eq!(once.len(), tried.len(), "{tried:?}");
+            }
+        }
+        assert_eq!(found(Range { from: 16, to: 64, step: 4, open: false }, 65).0, None);
+        assert_eq!(found(Range { from: 16, to: 64, step: 4, open: true }, 300).0, Some(300));
+        assert_eq!(found(Range { from: 16, to: 64, step: 4, open: true }, u64::MAX).0, None);
+        assert_eq!(found(Range { from: 70, to: 64, step: 0, open: false }, 10).0, Some(70));
+    }
+
+    #[test]
+    fn a_range_around_a_guess_holds_it() {
+        assert_eq!(Range::around(590 << 20, 16), Range { from: 528, to: 640, step: 16, open: true });
+        assert_eq!(Range::around(1, 16), Range { from: 16, to: 32, step: 16, open: true });
+    }
 }

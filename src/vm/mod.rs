@@ -1,4 +1,6 @@
 //! Booting images in QEMU: whether they reach a screen, the least RAM in which they do, and what they use on the way.
+//!
+//! The machine runs under KVM where the kernel really starts under it, and is emulated otherwise.
 
 use std::fs;
 use std::io::Write;
@@ -10,10 +12,12 @@ use regex::bytes::Regex;
 use crate::error::Error;
 
 pub mod console;
+mod measure;
 mod minimum;
 pub mod qemu;
 
 pub use console::Verdict;
+pub use measure::{Measurement, measure};
 pub use minimum::{Attempt, Minimum, Range, find_min};
 pub use qemu::Accelerator;
 
@@ -59,6 +63,12 @@ pub struct Outcome {
 
 /// Lines of the console that an outcome holds.
 const TAIL: usize = 20;
+/// How long the rest of a line is waited for that shows how the boot ended. A prompt has no end: it costs this much.
+const REST_OF_LINE: Duration = Duration::from_millis(700);
+/// How long the console is read after a failure: what explains it often comes right behind the line that shows it.
+const AFTERWARDS: Duration = Duration::from_millis(700);
+/// How long a machine goes on after success where a second serial port is listened to: a few lines of that too.
+const LAST_WORDS: Duration = Duration::from_millis(400);
 
 /// Boots once. `progress` is told how long it runs.
 ///
@@ -90,37 +100,49 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
         options.second_serial.as_deref(),
     )?;
     let mut watcher = console::Watcher::new(options.expect.clone(), options.fail.clone());
+    let mut found: Option<console::Found> = None;
+    let mut end = start + options.timeout;
     let verdict = loop {
         progress(start.elapsed());
-        let left = options.timeout.saturating_sub(start.elapsed());
+        let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Verdict::TimedOut;
+            break found.map_or(Verdict::TimedOut, |found| found.verdict);
         }
         match running.output(left.min(Duration::from_millis(500))) {
             qemu::Output::Bytes(bytes) => {
                 if let Some(log) = &mut log {
                     let _ = log.write_all(&bytes);
                 }
-                if let Some(verdict) = watcher.feed(&bytes) {
-                    break verdict;
+                let first = found.is_none();
+                found = watcher.feed(&bytes);
+                match &found {
+                    Some(found) if found.whole => break found.verdict.clone(),
+                    Some(_) if first => end = Instant::now() + REST_OF_LINE,
+                    _ => {}
                 }
             }
             qemu::Output::Nothing => {}
-            qemu::Output::Ended => break Verdict::Exited(running.end_in_place()),
+            qemu::Output::Ended => {
+                let how = running.end_in_place();
+                break found.map_or(Verdict::Exited(how), |found| found.verdict);
+            }
         }
     };
-    // What explains a failure often comes right behind the line that shows it.
-    if !verdict.reached() {
-        let until = Instant::now() + Duration::from_millis(700);
-        while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now()))
-        {
-            if let Some(log) = &mut log {
-                let _ = log.write_all(&bytes);
-            }
-            let _ = watcher.feed(&bytes);
-        }
-    }
     let duration = start.elapsed();
+    let patience = match &verdict {
+        // The kernel goes on as if nothing had happened.
+        Verdict::Unpacking(_) => Duration::ZERO,
+        Verdict::Reached(_) if options.second_serial.is_some() => LAST_WORDS,
+        Verdict::Reached(_) => Duration::ZERO,
+        _ => AFTERWARDS,
+    };
+    let until = Instant::now() + patience;
+    while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now())) {
+        if let Some(log) = &mut log {
+            let _ = log.write_all(&bytes);
+        }
+        let _ = watcher.feed(&bytes);
+    }
     drop(running);
     let console = watcher.console().to_vec();
     Ok(Outcome { verdict, accelerator, duration, tail: console::tail(&console, TAIL), console })

@@ -49,6 +49,14 @@ const PPC64: Machine = Machine {
     arch: "powerpc64",
 };
 
+impl Machine {
+    /// Whether it is of the architecture that btrsquash itself runs on.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.arch == std::env::consts::ARCH
+    }
+}
+
 /// The machine for a kernel, by the start of its file: x86's boot protocol (`HdrS`), arm64's header (`ARM\x64`, also
 /// inside gzip), or a PowerPC ELF file.
 ///
@@ -102,7 +110,7 @@ pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Erro
         return Ok(accelerator.clone());
     }
     let tcg = |why: String| Accelerator { name: "tcg", why };
-    let accelerator = if machine.arch != std::env::consts::ARCH {
+    let accelerator = if !machine.is_own() {
         tcg(format!("the kernel is for {}, this machine is {}", machine.arch, std::env::consts::ARCH))
     } else if let Err(e) = File::options().read(true).write(true).open("/dev/kvm") {
         tcg(format!("/dev/kvm cannot be used: {e}"))

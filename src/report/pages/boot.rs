@@ -3,35 +3,45 @@ use crate::report::data::{BootReport, MinReport};
 use crate::report::units::duration;
 
 /// Lines of the console that a failed boot shows.
-const CONSOLE: usize = 30;
+const CONSOLE: usize = 12;
+
+/// A computed figure beside measured ones says so.
+fn figure(figure: crate::report::data::Figure) -> String {
+    match figure.origin {
+        Origin::Measured => memory(figure.value),
+        Origin::Computed => format!("{} computed", memory(figure.value)),
+    }
+}
 
 /// What `boot` saw.
 pub(in crate::report) fn boot(report: &BootReport) -> Document {
     let mut page = Document {
         title: report.image.clone(),
-        subtitle: format!("kernel {}, {} MiB, {}", report.kernel, report.ram_mib, report.accelerator),
-        blocks: vec![Block::Verdict {
-            good: report.booted,
-            text: format!("{}, after {}", report.outcome, duration(report.milliseconds)),
-        }],
+        subtitle: String::new(),
+        blocks: vec![Block::Verdict { good: report.booted, text: report.outcome.clone() }],
     };
+    page.blocks.push(Block::Facts(vec![
+        ("memory".into(), format!("{} MiB", report.ram_mib).into()),
+        ("time".into(), duration(report.milliseconds).into()),
+        ("kernel".into(), report.kernel.clone().into()),
+        ("machine".into(), Cell::dim(report.accelerator.clone())),
+    ]));
     if !report.moments.is_empty() {
         page.section("Memory");
         let mut table = Table::new("Memory", &["moment", ">in use", ">available"]);
         for moment in &report.moments {
             table.row([
                 moment.name.clone().into(),
-                memory(moment.used.value).into(),
-                memory(moment.available.value).into(),
+                figure(moment.used).into(),
+                figure(moment.available).into(),
             ]);
         }
         page.table(table);
     }
     if !report.booted && !report.console.is_empty() {
         page.section("The console's last lines");
-        for line in report.console.iter().rev().take(CONSOLE).rev() {
-            page.text(line.clone());
-        }
+        let from = report.console.len().saturating_sub(CONSOLE);
+        page.blocks.push(Block::Console(report.console[from..].to_vec()));
     }
     page.notes("Notes", &report.notes);
     page
@@ -45,12 +55,12 @@ pub(in crate::report) fn min(report: &MinReport) -> Document {
     };
     let mut page = Document {
         title: report.image.clone(),
-        subtitle: format!("kernel {}, {}", report.kernel, report.accelerator),
+        subtitle: String::new(),
         blocks: vec![Block::Verdict { good, text }],
     };
     let mut facts: Vec<(String, Cell)> = Vec::new();
-    if let Some(least) = report.least {
-        facts.push(("measured".into(), mebibytes(least.value).into()));
+    if !report.why_less_fails.is_empty() {
+        facts.push(("why less fails".into(), report.why_less_fails.clone().into()));
     }
     if let Some(computed) = report.computed {
         let off = report.least.map_or_else(String::new, |least| {
@@ -58,13 +68,12 @@ pub(in crate::report) fn min(report: &MinReport) -> Document {
         });
         facts.push(("computed".into(), format!("{}{off}", mebibytes(computed.value)).into()));
     }
-    if !report.why_less_fails.is_empty() {
-        facts.push(("why less fails".into(), report.why_less_fails.clone().into()));
-    }
     facts.push((
         "searched".into(),
         format!("{} to {} MiB in steps of {}", report.from_mib, report.to_mib, report.step_mib).into(),
     ));
+    facts.push(("kernel".into(), report.kernel.clone().into()));
+    facts.push(("machine".into(), Cell::dim(report.accelerator.clone())));
     page.blocks.push(Block::Facts(facts));
     page.section("Tries");
     let mut table = Table::new("Tries", &[">RAM", "booted", ">time", "why not"]);
