@@ -198,13 +198,22 @@ impl Tree {
     /// inside. `None` where there is none or links go round.
     #[must_use]
     pub fn resolve(&self, path: impl AsRef<[u8]>) -> Option<InodeId> {
+        self.lookup(path.as_ref(), true)
+    }
+
+    /// The inode at `path` by the rules of the kernel's fs/namei.c; a symbolic link at its end is followed only where
+    /// `follow` says so or a `/` stands behind it.
+    #[must_use]
+    pub fn lookup(&self, path: &[u8], follow: bool) -> Option<InodeId> {
         // The kernel's own limit on links in one lookup: MAXSYMLINKS, include/linux/namei.h.
         let mut links_left = 40;
-        let mut todo: Vec<Vec<u8>> =
-            path.as_ref().split(|&b| b == b'/').rev().filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect();
+        let mut todo: Vec<&[u8]> = Vec::new();
+        parts(path, &mut todo);
         let mut at = vec![self.root];
         while let Some(part) = todo.pop() {
-            match part.as_slice() {
+            let here = *at.last()?;
+            let names = self.names(here)?;
+            match part {
                 b"." => continue,
                 b".." => {
                     if at.len() > 1 {
@@ -214,19 +223,19 @@ impl Tree {
                 }
                 _ => {}
             }
-            let here = *at.last()?;
-            let next = *self.names(here)?.get(part.as_slice())?;
-            if let Node::Symlink(target) = &self.inode(next).node {
-                links_left -= 1;
-                if links_left < 0 {
-                    return None;
+            let next = *names.get(part)?;
+            match &self.inode(next).node {
+                Node::Symlink(target) if follow || !todo.is_empty() => {
+                    links_left -= 1;
+                    if links_left < 0 {
+                        return None;
+                    }
+                    if target.first() == Some(&b'/') {
+                        at.truncate(1);
+                    }
+                    parts(target, &mut todo);
                 }
-                if target.first() == Some(&b'/') {
-                    at.truncate(1);
-                }
-                todo.extend(target.split(|&b| b == b'/').rev().filter(|p| !p.is_empty()).map(<[u8]>::to_vec));
-            } else {
-                at.push(next);
+                _ => at.push(next),
             }
         }
         at.last().copied()
@@ -284,6 +293,14 @@ impl Tree {
         self.read_at(content, &mut bytes, 0)?;
         Ok(Some(bytes))
     }
+}
+
+/// Puts the parts of `path` onto `todo`, the first on top. A slash at the end asks for a directory, as `.` does.
+fn parts<'p>(path: &'p [u8], todo: &mut Vec<&'p [u8]>) {
+    if path.last() == Some(&b'/') {
+        todo.push(b".");
+    }
+    todo.extend(path.split(|&b| b == b'/').rev().filter(|part| !part.is_empty()));
 }
 
 /// A path for people: bytes that are not UTF-8 and control characters are escaped.

@@ -14,8 +14,6 @@ use crate::tree::{Entry, InodeId, Node, Tree, display};
 
 /// Levels of folders whose sizes are compared.
 const DEPTH: usize = 4;
-/// Levels of folders of the new system that are shown.
-const TREE_DEPTH: usize = 3;
 /// Bytes of all unified diffs together that are kept.
 const TEXTS: usize = 16 << 20;
 
@@ -61,7 +59,7 @@ pub fn diff(old: &Opened, new: &Opened, options: &DiffOptions) -> Result<Differe
             })
             .collect(),
         texts,
-        tree: Folder::of(&new.system, TREE_DEPTH),
+        tree: Folder::map(&new.system),
         notes,
         budgets: Vec::new(),
     })

@@ -3,6 +3,7 @@
 use super::{Layout, Made, Output, Prepared, Request};
 use crate::btrfs::Features;
 use crate::classify::Classification;
+use crate::compare;
 use crate::error::Error;
 use crate::footprint::{self, Facts, Rootfs};
 use crate::frontend::{Handover, Overlay, RuntimeFrom};
@@ -10,8 +11,9 @@ use crate::initrd::Encoding;
 use crate::kernel::Kernel;
 use crate::report::{
     self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
-    Portion, Tool, gather,
+    Portion, TextDifference, Tool, gather,
 };
+use crate::tree::Tree;
 
 /// Notes down what was chosen, and why.
 pub(super) fn choices(
@@ -100,7 +102,7 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
         ram_after: None,
         boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
         runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
-        folders: Folder::of(&split.runtime, 3),
+        folders: Folder::map(&split.runtime),
         additions,
         text_differences: Vec::new(),
         notes: prepared.notes.clone(),
@@ -159,6 +161,7 @@ pub(super) fn done(
             .collect(),
         notes: made.front_end.notes.clone(),
     });
+    report.text_differences = text_differences(request, prepared, made)?;
     let facts = new_facts(request, made)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
@@ -184,4 +187,40 @@ fn new_facts(request: &Request, made: &Made) -> Result<Facts, Error> {
         facts.pinned += made.written.size.next_multiple_of(4096);
     }
     Ok(facts)
+}
+
+/// So many lines of unified diffs are shown at most: the report is a list of what differs, not the files themselves.
+const DIFF_LINES: usize = 120;
+
+/// Text files of the front-end that stand at the path of another in the old image. The runtime's own are its files,
+/// byte for byte, which `verify` proves.
+fn text_differences(
+    request: &Request,
+    prepared: &Prepared,
+    made: &Made,
+) -> Result<Vec<TextDifference>, Error> {
+    if made.front_end.cpio.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = std::path::Path::new("the front-end");
+    let front = crate::initrd::read(&made.front_end.cpio, name, &request.limits, &|_| ())?.tree;
+    let old = &prepared.image.tree;
+    let mut left = DIFF_LINES;
+    let mut differences = Vec::new();
+    for entry in front.walk() {
+        let Some(was) = old.get(&entry.path) else { continue };
+        let text = |tree: &Tree, id| tree.read(id, compare::TEXT_LIMIT).ok().flatten();
+        let Some((was, is)) = text(old, was).zip(text(&front, entry.id)) else { continue };
+        if was == is {
+            continue;
+        }
+        let Some(mut found) = compare::text_difference(&entry.path, &was, &is) else { continue };
+        let kept: Vec<&str> = found.diff.split_inclusive('\n').take(left).collect();
+        left -= kept.len();
+        let kept = kept.concat();
+        found.truncated |= kept.len() < found.diff.len();
+        found.diff = kept;
+        differences.push(found);
+    }
+    Ok(differences)
 }

@@ -1,10 +1,10 @@
 //! The state machine of init/initramfs.c: one newc archive, entry by entry.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
 use super::Segment;
-use super::rootfs::{ENTRY_COST, Header, PATH_MAX, Reader};
+use super::rootfs::{Header, PATH_MAX, Reader};
 use crate::error::Error;
 use crate::spool::ReadAt;
 use crate::tree::{Device, mode};
@@ -15,14 +15,9 @@ pub const HEADER: u64 = 110;
 const CHUNK: usize = 256 << 10;
 
 /// Bytes of an archive in order, with their offset: in the unpacked segment, or in the file for a plain one.
-pub trait Stream: Read {
+pub trait Stream: BufRead {
     /// Offset of the next byte.
     fn offset(&self) -> u64;
-    /// The next byte without taking it, or `None` at the end.
-    ///
-    /// # Errors
-    /// Those of reading.
-    fn peek(&mut self) -> io::Result<Option<u8>>;
 }
 
 /// What [`entry`] found.
@@ -81,13 +76,15 @@ fn parse(bytes: &[u8; HEADER as usize], offset: u64) -> Result<Header, Error> {
         mtime,
         body_len: u64::from(body),
         device: Device { major, minor },
-        rdev: Device { major: rmajor, minor: rminor },
+        // MKDEV into 32 bits: 12 of the major number, 20 of the minor.
+        rdev: Device { major: (rmajor << 20 | rminor) >> 20, minor: rminor & 0xf_ffff },
         name_len: u64::from(name),
         checksum: checksummed.then_some(sum),
     })
 }
 
-fn skip(stream: &mut dyn Stream, count: u64, expected: &str) -> Result<(), Error> {
+fn skip(stream: &mut dyn Stream, rootfs: &mut Reader, count: u64, expected: &str) -> Result<(), Error> {
+    rootfs.spend(count)?;
     let from = stream.offset();
     let skipped =
         io::copy(&mut stream.take(count), &mut io::sink()).map_err(|e| io_error(from, &e, expected))?;
@@ -120,7 +117,7 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
     let mut bytes = [0; HEADER as usize];
     stream.read_exact(&mut bytes).map_err(|e| io_error(start, &e, "a newc header of 110 bytes"))?;
     let header = parse(&bytes, start)?;
-    rootfs.spend(ENTRY_COST)?;
+    rootfs.remember(0)?;
 
     let kind = header.mode & mode::S_IFMT;
     let skipped = header.name_len == 0
@@ -128,9 +125,9 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
         || (kind == mode::S_IFLNK && header.body_len > PATH_MAX);
     if skipped {
         // N_ALIGN(name) + body, all of it skipped.
-        skip(stream, header.name_len, "a name")?;
+        skip(stream, rootfs, header.name_len, "a name")?;
         pad(stream)?;
-        skip(stream, header.body_len, "content")?;
+        skip(stream, rootfs, header.body_len, "content")?;
         pad(stream)?;
         rootfs.note("entries with an empty or oversized name or link target, which Linux passes over", b"-");
         return Ok(Found::Entry);
@@ -142,19 +139,22 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
     stream.read_exact(&mut name).map_err(|e| io_error(name_at, &e, "a name"))?;
     let terminated = name.last() == Some(&0);
     let name = c_string(&name);
-    pad(stream)?;
     if !terminated {
-        // Older kernels read on into the padding, which is zero; since 6.13 it is "malformed archive".
-        rootfs.note("names without a terminating NUL, which Linux refuses since 6.13", name);
+        // do_name and do_symlink: "malformed archive", in all kernels maintained since CVE-2024-53142.
+        return Err(damaged(
+            name_at,
+            format!("the name {}, where a name that ends in NUL should be", crate::tree::display(name)),
+        ));
     }
-    rootfs.spend(name.len() as u64)?;
+    pad(stream)?;
+    rootfs.remember(name.len() as u64)?;
 
     if kind == mode::S_IFLNK {
         let target_at = stream.offset();
         let mut target = vec![0; header.body_len as usize];
         stream.read_exact(&mut target).map_err(|e| io_error(target_at, &e, "a link target"))?;
         pad(stream)?;
-        rootfs.spend(target.len() as u64)?;
+        rootfs.remember(target.len() as u64)?;
         rootfs.symlink(&header, name, c_string(&target));
         return Ok(Found::Entry);
     }
@@ -162,19 +162,19 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
         // do_header: only regular files and symbolic links have their name read at all.
         let from = stream.offset();
         rootfs.skipped_bodies.push((name.to_vec(), from..from + header.body_len));
-        skip(stream, header.body_len, "content")?;
+        skip(stream, rootfs, header.body_len, "content")?;
         pad(stream)?;
         return Ok(Found::Entry);
     }
     if name == b"TRAILER!!!" {
-        skip(stream, header.body_len, "content")?;
+        skip(stream, rootfs, header.body_len, "content")?;
         pad(stream)?;
         rootfs.forget_links();
         return Ok(Found::Trailer);
     }
     rootfs.spend(header.body_len)?;
     let Some(mut file) = rootfs.entry(&header, name) else {
-        skip(stream, header.body_len, "content")?;
+        skip(stream, rootfs, header.body_len, "content")?;
         pad(stream)?;
         return Ok(Found::Entry);
     };
@@ -195,9 +195,8 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
         left -= count as u64;
     }
     rootfs.close(&file);
-    // do_copy checks the sum when the body ends; a hard link without a body has none to check.
+    // do_copy checks the sum when the body ends, also of a hard link that has none: its sum is 0.
     if let Some(expected) = header.checksum
-        && header.body_len > 0
         && sum != expected
     {
         return Err(damaged(

@@ -6,14 +6,14 @@ use super::{Encoding, lz4, lzop};
 
 /// Most memory an xz or lzma decoder may take: the format allows dictionaries of 4 GiB, the kernel allocates what it
 /// can; no image found so far asks for more than 64 MiB.
-const MEMORY_LIMIT: u64 = 512 << 20;
+const MEMORY_LIMIT: u64 = 300 << 20;
 
 /// The bytes of the one stream (member, frame) at the start of `input`, which is left just behind that stream once
 /// all of it was read.
 ///
 /// # Errors
 /// Where a decoder cannot be made.
-pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, input: R) -> io::Result<Box<dyn Read + 'a>> {
+pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Result<Box<dyn Read + 'a>> {
     use xz2::stream::Stream;
     Ok(match encoding {
         Encoding::Plain => Box::new(input),
@@ -24,6 +24,18 @@ pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, input: R) -> io::Result<
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }
         Encoding::Xz => {
+            // Byte 7 of the stream names the check: lib/xz/xz_dec_stream.c takes none and CRC32, nothing else.
+            if let Some(check @ 2..) = input.fill_buf()?.get(7) {
+                let name = match check {
+                    4 => "CRC64",
+                    10 => "SHA-256",
+                    _ => "an unknown check",
+                };
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("xz with {name}, which Linux cannot unpack: pack it with --check=crc32"),
+                ));
+            }
             let stream = Stream::new_stream_decoder(MEMORY_LIMIT, 0)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use crate::squashfs::lzo;
+
 const MAGIC: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1a, b'\n'];
 /// Most bytes of one block: `LZO_BLOCK_SIZE`.
 const BLOCK: usize = 256 << 10;
@@ -94,8 +96,8 @@ impl<R: BufRead> Decoder<R> {
         let mut data = vec![0; packed];
         self.input.read_exact(&mut data)?;
         if packed < unpacked {
-            data = lzokay_native::decompress_all(&data, Some(unpacked))
-                .map_err(|e| bad(format!("lzo: {e:?}")))?;
+            // Not the crate's own decoder, which panics on damaged input.
+            data = lzo::decode(&data, unpacked).ok_or_else(|| bad("a damaged lzo block"))?;
         }
         if data.len() != unpacked {
             return Err(bad(format!("an lzo block of {} bytes where {unpacked} were announced", data.len())));

@@ -13,9 +13,11 @@ use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, 
 pub const PATH_MAX: u64 = 4096;
 /// Longest name of a directory entry: `NAME_MAX`.
 const NAME_MAX: usize = 255;
-/// Memory for names, link targets and inodes is counted against the unpacked limit at this rate: an inode of ours
-/// takes about as much.
+/// An entry counts for this many bytes of the unpacked limit beside its name and content: headers alone, too, make a
+/// decompression bomb.
 pub const ENTRY_COST: u64 = 256;
+/// Most memory for names, link targets and inodes. An image with a million files takes a third of it.
+const MEMORY: u64 = 1 << 30;
 /// Runs of zeros of at least this many bytes become holes.
 const HOLE: usize = 64 << 10;
 
@@ -49,6 +51,7 @@ pub struct Reader {
     notes: Notes,
     budget: u64,
     limit: u64,
+    memory: u64,
     /// Paths written by the current segment, collected where the caller wants them.
     pub written: Option<Vec<Vec<u8>>>,
     /// Bodies that the kernel skips.
@@ -62,10 +65,21 @@ pub struct OpenFile {
     mtime: i64,
 }
 
-fn split(path: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
-    let mut parts: Vec<&[u8]> = path.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
-    let last = parts.pop()?;
-    Some((parts, last))
+/// Where the last part of a path stands, as `filename_parentat` of the kernel's fs/namei.c finds it.
+struct Place {
+    parent: InodeId,
+    name: Box<[u8]>,
+    /// Whether a `/` stands behind it: only directories can be made and removed there.
+    slash: bool,
+    /// What stands there, links not followed.
+    found: Option<InodeId>,
+}
+
+/// The part of `path` before its last name, that name, and whether a `/` stands behind it.
+fn split(path: &[u8]) -> (&[u8], &[u8], bool) {
+    let end = path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
+    let start = path[..end].iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+    (&path[..start], &path[start..end], end < path.len())
 }
 
 impl Reader {
@@ -81,6 +95,7 @@ impl Reader {
             notes: Notes::new(),
             budget: max_unpacked,
             limit: max_unpacked,
+            memory: MEMORY,
             written: None,
             skipped_bodies: Vec::new(),
         };
@@ -97,7 +112,10 @@ impl Reader {
             self.note("names longer than 255 bytes, which Linux cannot create", name);
             return None;
         }
-        let id = self.tree.add(Inode { mode: mode & 0o7777, uid: 0, gid: 0, mtime: 0, nlink: 1, node });
+        // inode_init_owner: a setgid directory hands its group on. The entry's own group replaces it, but for -1.
+        let above = self.tree.inode(parent);
+        let gid = if above.mode & 0o2000 == 0 { 0 } else { above.gid };
+        let id = self.tree.add(Inode { mode: mode & 0o7777, uid: 0, gid, mtime: 0, nlink: 1, node });
         if let Node::Directory(names) = &mut self.tree.inode_mut(parent).node {
             names.insert(name.into(), id);
         }
@@ -113,58 +131,80 @@ impl Reader {
         Ok(())
     }
 
+    /// Takes the memory of an entry with `bytes` of names off what there is for all.
+    pub fn remember(&mut self, bytes: u64) -> Result<(), Error> {
+        self.spend(ENTRY_COST + bytes)?;
+        // A name is kept once in its directory, and once more for links and for times.
+        self.memory = self.memory.checked_sub(ENTRY_COST + 2 * bytes).ok_or_else(|| {
+            Error::input("the image holds more names than 1 GiB of memory takes")
+                .hint("no system is made of so many files: is this an initrd?")
+        })?;
+        Ok(())
+    }
+
     /// Notes that an entry was passed over.
     pub fn note(&mut self, why: &'static str, path: &[u8]) {
         self.notes.entry(why).or_insert_with(|| (0, display(path))).0 += 1;
     }
 
-    /// The directory in which the last part of `path` stands, links followed, and that last part.
-    fn parent<'p>(&self, path: &'p [u8]) -> Option<(InodeId, &'p [u8])> {
-        let (parents, last) = split(path)?;
-        if last == b"." || last == b".." {
+    /// Where `path` stands; `None` where its last part is no name or its folder is not there.
+    fn place(&self, path: &[u8]) -> Option<Place> {
+        let (folder, name, slash) = split(path);
+        if matches!(name, b"" | b"." | b"..") {
             return None;
         }
-        let parent =
-            if parents.is_empty() { self.tree.root } else { self.tree.resolve(parents.join(&b'/'))? };
-        self.tree.names(parent)?;
-        Some((parent, last))
+        let parent = self.tree.lookup(folder, true)?;
+        let found = self.tree.names(parent)?.get(name).copied();
+        Some(Place { parent, name: name.into(), slash, found })
     }
 
-    /// The inode at `path`, a link at its end not followed.
-    fn stat(&self, path: &[u8]) -> Option<InodeId> {
-        match split(path) {
-            None => Some(self.tree.root),
-            Some((_, b"." | b"..")) => self.tree.resolve(path),
-            Some(_) => {
-                let (parent, name) = self.parent(path)?;
-                self.tree.names(parent)?.get(name).copied()
+    /// The place at which something new can be made, if there is none: `filename_create`.
+    fn free(&mut self, path: &[u8], directory: bool) -> Option<Place> {
+        let Some(place) = self.place(path) else {
+            if !matches!(split(path).1, b"" | b"." | b"..") {
+                self.note("entries in folders that are not there, which Linux passes over", path);
             }
+            return None;
+        };
+        if place.slash && !directory && place.found.is_none() {
+            self.note("names that end in '/' though no folder, which Linux passes over", path);
+            return None;
         }
+        place.found.is_none().then_some(place)
     }
 
-    fn unlink(&mut self, path: &[u8]) {
-        let Some((parent, name)) = self.parent(path) else { return };
-        if let Node::Directory(names) = &mut self.tree.inode_mut(parent).node
-            && let Some(id) = names.remove(name)
-        {
-            let inode = self.tree.inode_mut(id);
-            inode.nlink = inode.nlink.saturating_sub(1);
+    /// `lstat`: the inode at `path`, a link at its end not followed.
+    fn stat(&self, path: &[u8]) -> Option<InodeId> {
+        self.tree.lookup(path, false)
+    }
+
+    fn unlink(&mut self, path: &[u8], directory: bool) {
+        let Some(Place { parent, name, slash, found: Some(id) }) = self.place(path) else { return };
+        if slash && !directory || self.tree.names(id).is_some() != directory {
+            return;
         }
+        if let Node::Directory(names) = &mut self.tree.inode_mut(parent).node {
+            names.remove(&name);
+        }
+        let inode = self.tree.inode_mut(id);
+        inode.nlink = inode.nlink.saturating_sub(1);
     }
 
     /// `clean_path`: what stands there and is of another type goes; a directory only when it is empty.
     fn clean_path(&mut self, path: &[u8], wanted: u32) {
         let Some(id) = self.stat(path) else { return };
-        let inode = self.tree.inode(id);
-        if inode.node.type_bits() == wanted & mode::S_IFMT {
+        let node = &self.tree.inode(id).node;
+        if node.type_bits() == wanted & mode::S_IFMT {
             return;
         }
-        if let Node::Directory(names) = &inode.node
-            && (!names.is_empty() || id == self.tree.root)
-        {
-            return;
+        match node {
+            Node::Directory(names) => {
+                if names.is_empty() && id != self.tree.root {
+                    self.unlink(path, true);
+                }
+            }
+            _ => self.unlink(path, false),
         }
-        self.unlink(path);
     }
 
     /// `maybe_link`: `Some(true)` where the entry became a link to an earlier one, `Some(false)` where it is the
@@ -179,24 +219,19 @@ impl Reader {
             return Some(false);
         };
         self.clean_path(path, 0);
-        let target = self.stat(&old);
-        let place = self.parent(path).map(|(parent, name)| (parent, name.to_vec()));
-        match (target, place) {
-            (Some(id), Some((parent, name)))
-                if self.tree.names(id).is_none() && name.len() <= NAME_MAX && self.stat(path).is_none() =>
-            {
-                if let Node::Directory(names) = &mut self.tree.inode_mut(parent).node {
-                    names.insert(name.into(), id);
-                }
-                let inode = self.tree.inode_mut(id);
-                inode.nlink = inode.nlink.saturating_add(1);
-                Some(true)
+        let target = self.stat(&old).filter(|id| self.tree.names(*id).is_none());
+        if let (Some(id), Some(place)) = (target, self.free(path, false))
+            && place.name.len() <= NAME_MAX
+        {
+            if let Node::Directory(names) = &mut self.tree.inode_mut(place.parent).node {
+                names.insert(place.name, id);
             }
-            _ => {
-                self.note("hard links that Linux could not make", path);
-                None
-            }
+            let inode = self.tree.inode_mut(id);
+            inode.nlink = inode.nlink.saturating_add(1);
+            return Some(true);
         }
+        self.note("hard links that Linux could not make", path);
+        None
     }
 
     fn wrote(&mut self, path: &[u8]) {
@@ -206,11 +241,51 @@ impl Reader {
         }
     }
 
+    /// `chown`: an id of -1 leaves things as they are.
     fn own(&mut self, id: InodeId, header: &Header) {
         let inode = self.tree.inode_mut(id);
-        inode.uid = header.uid;
-        inode.gid = header.gid;
-        inode.mode = header.mode & 0o7777;
+        if header.uid != u32::MAX {
+            inode.uid = header.uid;
+        }
+        if header.gid != u32::MAX {
+            inode.gid = header.gid;
+        }
+    }
+
+    fn own_and_mode(&mut self, id: InodeId, header: &Header) {
+        self.own(id, header);
+        self.tree.inode_mut(id).mode = header.mode & 0o7777;
+    }
+
+    /// `open` with `O_CREAT`: links at the end are followed, and what they name is made.
+    fn open(&mut self, path: &[u8]) -> Option<InodeId> {
+        let mut path = path.to_vec();
+        // MAXSYMLINKS again.
+        for _ in 0..=40 {
+            let Some(place) = self.place(&path) else {
+                self.free(&path, false);
+                return None;
+            };
+            if place.slash {
+                self.note("names that end in '/' though no folder, which Linux passes over", &path);
+                return None;
+            }
+            let Some(id) = place.found else {
+                return self.insert(place.parent, &place.name, 0, Node::Regular(Content::default()));
+            };
+            match &self.tree.inode(id).node {
+                Node::Symlink(target) => {
+                    let folder = if target.first() == Some(&b'/') { &[][..] } else { split(&path).0 };
+                    path = [folder, target].concat();
+                }
+                Node::Regular(_) => return Some(id),
+                _ => {
+                    self.note("files where a folder that is not empty or a device stands", &path);
+                    return None;
+                }
+            }
+        }
+        None
     }
 
     /// `do_name` for everything but the trailer. A file is given back when its body has to follow.
@@ -220,39 +295,26 @@ impl Reader {
         match header.mode & mode::S_IFMT {
             mode::S_IFREG => {
                 let linked = self.maybe_link(header, path)?;
-                let id = match self.stat(path) {
-                    Some(id) => id,
-                    None => {
-                        let (parent, name) = self.parent_or_note(path)?;
-                        self.insert(parent, &name, 0, Node::Regular(Content::default()))?
+                let id = self.open(path)?;
+                if let Node::Regular(content) = &mut self.tree.inode_mut(id).node {
+                    // O_TRUNC, or a body that covers all: every name of a hard link sees it.
+                    if !linked || header.body_len > 0 {
+                        *content = Content { size: header.body_len, extents: Vec::new() };
                     }
-                };
-                let Node::Regular(content) = &mut self.tree.inode_mut(id).node else {
-                    self.note("files where a directory that is not empty stands", path);
-                    return None;
-                };
-                if !linked {
-                    // O_TRUNC: all names of a hard link see it.
-                    *content = Content::default();
                 }
-                if header.body_len > 0 {
-                    truncate(content, header.body_len);
-                }
-                self.own(id, header);
+                self.own_and_mode(id, header);
                 self.wrote(path);
                 Some(OpenFile { id, position: 0, mtime })
             }
             mode::S_IFDIR => {
-                let id = match self.stat(path) {
-                    Some(id) => id,
-                    None => {
-                        let (parent, name) = self.parent_or_note(path)?;
-                        self.insert(parent, &name, header.mode, Node::Directory(BTreeMap::new()))?
-                    }
-                };
-                self.own(id, header);
+                if let Some(place) = self.free(path, true) {
+                    self.insert(place.parent, &place.name, header.mode, Node::Directory(BTreeMap::new()));
+                }
+                if let Some(id) = self.tree.lookup(path, true) {
+                    self.own_and_mode(id, header);
+                    self.wrote(path);
+                }
                 self.directories.push((path.to_vec(), mtime));
-                self.wrote(path);
                 None
             }
             kind @ (mode::S_IFCHR | mode::S_IFBLK | mode::S_IFIFO | mode::S_IFSOCK) => {
@@ -267,16 +329,14 @@ impl Reader {
                 };
                 // One that stands there already keeps its device number: mknod fails with EEXIST, and the kernel
                 // goes on to chown and chmod.
-                let id = match self.stat(path) {
-                    Some(id) => id,
-                    None => {
-                        let (parent, name) = self.parent_or_note(path)?;
-                        self.insert(parent, &name, header.mode, node)?
-                    }
-                };
-                self.own(id, header);
-                self.tree.inode_mut(id).mtime = mtime;
-                self.wrote(path);
+                if let Some(place) = self.free(path, false) {
+                    self.insert(place.parent, &place.name, header.mode, node);
+                }
+                if let Some(id) = self.tree.lookup(path, true) {
+                    self.own_and_mode(id, header);
+                    self.wrote(path);
+                }
+                self.touch(path, mtime);
                 None
             }
             _ => {
@@ -286,28 +346,30 @@ impl Reader {
         }
     }
 
-    fn parent_or_note(&mut self, path: &[u8]) -> Option<(InodeId, Vec<u8>)> {
-        let found = self.parent(path).map(|(parent, name)| (parent, name.to_vec()));
-        if found.is_none() {
-            self.note("entries in folders that are not there, which Linux passes over", path);
+    /// `do_utime`: links are not followed.
+    fn touch(&mut self, path: &[u8], mtime: i64) {
+        if let Some(id) = self.stat(path) {
+            self.tree.inode_mut(id).mtime = mtime;
         }
-        found
     }
 
     /// `do_symlink`.
     pub fn symlink(&mut self, header: &Header, path: &[u8], target: &[u8]) {
         self.clean_path(path, 0);
-        if target.is_empty() || self.stat(path).is_some() {
+        // shmem_symlink: a target and its NUL have to fit into a page.
+        if target.len() as u64 >= PATH_MAX {
+            self.note("symbolic links with a target longer than 4095 bytes, which Linux cannot make", path);
+        } else if let Some(place) = self.free(path, false) {
+            self.insert(place.parent, &place.name, 0o777, Node::Symlink(target.into()));
+            self.wrote(path);
+        } else {
             self.note("symbolic links that Linux could not make", path);
-            return;
         }
-        let Some((parent, name)) = self.parent_or_note(path) else { return };
-        let Some(id) = self.insert(parent, &name, 0o777, Node::Symlink(target.into())) else { return };
-        let inode = self.tree.inode_mut(id);
-        inode.uid = header.uid;
-        inode.gid = header.gid;
-        inode.mtime = i64::from(header.mtime);
-        self.wrote(path);
+        // What stands there instead gets the owner and the time all the same.
+        if let Some(id) = self.stat(path) {
+            self.own(id, header);
+        }
+        self.touch(path, i64::from(header.mtime));
     }
 
     /// Appends `bytes` to the body of `file`.
@@ -371,10 +433,9 @@ impl Reader {
 
     /// `dir_utime`, at the end of everything: the tree, the notes and the skipped bodies.
     pub fn finish(mut self) -> Result<(Tree, Vec<String>, Vec<(Vec<u8>, Range<u64>)>), Error> {
-        for (path, mtime) in std::mem::take(&mut self.directories) {
-            if let Some(id) = self.tree.resolve(&path) {
-                self.tree.inode_mut(id).mtime = mtime;
-            }
+        // dir_add puts each in front: of two entries for one directory the first has the last word.
+        for (path, mtime) in std::mem::take(&mut self.directories).into_iter().rev() {
+            self.touch(&path, mtime);
         }
         self.tree.data = Arc::new(self.spool.finish().map_err(|e| spool_error(&e))?) as Arc<dyn ReadAt>;
         let notes = self
@@ -413,14 +474,6 @@ fn clear(content: &mut Content, range: Range<u64>) {
     content.extents = kept;
 }
 
-/// `vfs_truncate`.
-fn truncate(content: &mut Content, size: u64) {
-    if size < content.size {
-        clear(content, size..content.size);
-    }
-    content.size = size;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,11 +485,21 @@ mod tests {
         let mut content = whole.clone();
         clear(&mut content, 30..60);
         assert_eq!(content.extents, [extent(0, 1000, 30), extent(60, 2010, 40)]);
-        let mut content = whole.clone();
+        let mut content = whole;
         clear(&mut content, 10..20);
         assert_eq!(content.extents, [extent(0, 1000, 10), extent(20, 1020, 20), extent(50, 2000, 50)]);
-        let mut content = whole;
-        truncate(&mut content, 45);
-        assert_eq!((content.size, content.extents.len()), (45, 1));
+    }
+
+    #[test]
+    fn paths_are_split_like_the_kernel_splits_them() {
+        for (path, folder, name, slash) in [
+            ("a", "", "a", false),
+            ("/a", "/", "a", false),
+            ("a/b//c//", "a/b//", "c", true),
+            ("", "", "", false),
+            ("//", "", "", true),
+        ] {
+            assert_eq!(split(path.as_bytes()), (folder.as_bytes(), name.as_bytes(), slash), "{path}");
+        }
     }
 }

@@ -67,9 +67,6 @@ impl Stream for Source<'_> {
     fn offset(&self) -> u64 {
         self.base + self.at as u64
     }
-    fn peek(&mut self) -> io::Result<Option<u8>> {
-        Ok(self.fill_buf()?.first().copied())
-    }
 }
 
 /// What a decompressing thread sends.
@@ -80,8 +77,8 @@ struct Unpacked {
     offset: u64,
 }
 
-impl Unpacked {
-    fn fill(&mut self) -> io::Result<&[u8]> {
+impl BufRead for Unpacked {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.chunk.len() {
             self.at = 0;
             // The thread ends after its last chunk: then there is nothing to receive.
@@ -89,15 +86,19 @@ impl Unpacked {
         }
         Ok(&self.chunk[self.at..])
     }
+    fn consume(&mut self, count: usize) {
+        let count = count.min(self.chunk.len() - self.at);
+        self.at += count;
+        self.offset += count as u64;
+    }
 }
 
 impl Read for Unpacked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill()?;
+        let available = self.fill_buf()?;
         let count = available.len().min(buffer.len());
         buffer[..count].copy_from_slice(&available[..count]);
-        self.at += count;
-        self.offset += count as u64;
+        self.consume(count);
         Ok(count)
     }
 }
@@ -106,16 +107,13 @@ impl Stream for Unpacked {
     fn offset(&self) -> u64 {
         self.offset
     }
-    fn peek(&mut self) -> io::Result<Option<u8>> {
-        Ok(self.fill()?.first().copied())
-    }
 }
 
 /// Skips zeros; returns the next byte, which has to stand on a multiple of four (`do_reset`: "broken padding").
-fn next_entry(stream: &mut dyn Stream) -> Result<Option<u8>, Error> {
+fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>, Error> {
     loop {
         let at = stream.offset();
-        let failed = |e: io::Error| {
+        let ahead = stream.fill_buf().map_err(|e| {
             let what = if e.kind() == io::ErrorKind::UnexpectedEof {
                 "the compressed data ends here, in the middle of its stream".to_owned()
             } else {
@@ -124,19 +122,20 @@ fn next_entry(stream: &mut dyn Stream) -> Result<Option<u8>, Error> {
             Error::input(what)
                 .at_unpacked(at)
                 .hint("the image is damaged or was cut short: fetch it again and compare its checksum")
-        };
-        match stream.peek().map_err(failed)? {
-            Some(0) => {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).map_err(failed)?;
-            }
-            Some(_) if !at.is_multiple_of(4) => {
-                return Err(Error::input("data after padding that does not end on a multiple of four bytes")
-                    .at_unpacked(at)
-                    .hint("Linux stops here with 'broken padding': pad the archives to a multiple of four"));
-            }
-            next => return Ok(next),
+        })?;
+        let zeros = ahead.iter().position(|&b| b != 0).unwrap_or(ahead.len());
+        if zeros > 0 {
+            stream.consume(zeros);
+            rootfs.spend(zeros as u64)?;
+            continue;
         }
+        let next = ahead.first().copied();
+        if next.is_some() && !at.is_multiple_of(4) {
+            return Err(Error::input("data after padding that does not end on a multiple of four bytes")
+                .at_unpacked(at)
+                .hint("Linux stops here with 'broken padding': pad the archives to a multiple of four"));
+        }
+        return Ok(next);
     }
 }
 
@@ -152,26 +151,40 @@ fn is_early(paths: &[Vec<u8>]) -> bool {
             PLACES.iter().any(|place| inside(path, place) || inside(place, path))
                 || path.is_empty()
                 || path == b"."
+                // By this name dracut and mkinitcpio mark their early archive for other tools.
+                || path == b"early_cpio"
         })
         && paths.iter().any(|path| {
             PLACES.iter().any(|place| path.strip_prefix(*place).is_some_and(|rest| rest.starts_with(b"/")))
         })
 }
 
-/// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): range and where the initrd ends.
+/// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): from there to the end of the file.
+/// Boot loaders may have padded it to a multiple of four (`get_boot_config_from_initrd` of init/main.c).
 pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
     let len = source.len();
-    let mut footer = [0; 20];
-    source.read_exact_at(&mut footer, len.checked_sub(20)?).ok()?;
-    let [size, sum] = [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| footer[at + i])));
-    // XBC_DATA_MAX is 32 KiB.
-    if &footer[8..] != BOOTCONFIG || size > 32 << 10 {
-        return None;
+    for padding in 0..4 {
+        let mut footer = [0; 20];
+        let end = len.checked_sub(20 + padding)?;
+        source.read_exact_at(&mut footer, end).ok()?;
+        if &footer[8..] != BOOTCONFIG {
+            continue;
+        }
+        let [size, sum] = [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| footer[at + i])));
+        let start = end.checked_sub(u64::from(size))?;
+        // Whatever its size: one that is too large is refused by the kernel, but only after it was taken off.
+        let mut found = 0_u32;
+        let mut buffer = vec![0; CHUNK];
+        let mut at = start;
+        while at < end {
+            let count = (end - at).min(CHUNK as u64) as usize;
+            source.read_exact_at(&mut buffer[..count], at).ok()?;
+            found = buffer[..count].iter().fold(found, |sum, &b| sum.wrapping_add(u32::from(b)));
+            at += count as u64;
+        }
+        return (found == sum).then_some(start..len);
     }
-    let start = (len - 20).checked_sub(u64::from(size))?;
-    let mut data = vec![0; size as usize];
-    source.read_exact_at(&mut data, start).ok()?;
-    (data.iter().fold(0_u32, |sum, &b| sum.wrapping_add(u32::from(b))) == sum).then_some(start..len)
+    None
 }
 
 /// Reads all segments.
@@ -221,7 +234,7 @@ pub fn read_segments(
             ))
             .segment(number)
             .at(at)
-            .hint("is this an initrd? see `file`; a boot loader's wrapper (U-Boot's mkimage, say) has to come off first"));
+            .hint("Linux stops here with 'invalid magic'; is this an initrd? see `file`; a boot loader's wrapper (U-Boot's mkimage, say) has to come off first"));
         };
         rootfs.written = Some(Vec::new());
         let mut segment = Segment {
@@ -251,7 +264,8 @@ pub fn read_segments(
         } else {
             rootfs.written = None;
             let skipped = rootfs.skipped_bodies.len();
-            compressed(source, at..end, &position, &mut rootfs, &mut segment, progress)
+            let first = segments.is_empty();
+            compressed(source, at..end, &position, &mut rootfs, &mut segment, first, progress)
                 .map_err(|e| e.segment(number))?;
             // They lie in no place of the file.
             rootfs.skipped_bodies.truncate(skipped);
@@ -279,7 +293,7 @@ fn plain(
         segment.entries += u64::from(!trailer);
         progress(stream.offset());
         // Whatever is no entry goes back to the outer loop.
-        if next_entry(stream)? != Some(b'0') || trailer {
+        if next_entry(stream, rootfs)? != Some(b'0') || trailer {
             return Ok(());
         }
     }
@@ -291,6 +305,7 @@ fn compressed(
     position: &AtomicU64,
     rootfs: &mut Reader,
     segment: &mut Segment,
+    first: bool,
     progress: &dyn Fn(u64),
 ) -> Result<(), Error> {
     let encoding = segment.encoding;
@@ -328,7 +343,7 @@ fn compressed(
         });
         let mut stream = Unpacked { chunks, chunk: Vec::new(), at: 0, offset: 0 };
         let mut parse = || -> Result<(), Error> {
-            while let Some(byte) = next_entry(&mut stream)? {
+            while let Some(byte) = next_entry(&mut stream, rootfs)? {
                 if byte != b'0' {
                     return Err(Error::input(format!(
                         "the byte {byte:02x}, where the next newc header should be"
@@ -348,7 +363,8 @@ fn compressed(
             worker.join().map_err(|_| Error::input(format!("the {encoding} decoder gave up")).at(start))?;
         segment.size = end - segment.offset;
         parsed?;
-        if segment.size == 0 || segment.unpacked == 0 {
+        // Behind another segment an empty one does no harm; as the first it leaves the kernel waiting for a header.
+        if segment.size == 0 || (first && segment.entries == 0 && segment.unpacked == 0) {
             return Err(Error::input(format!("an empty {encoding} stream")).at(start));
         }
         Ok(())

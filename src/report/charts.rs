@@ -202,7 +202,7 @@ struct Group {
     cells: Vec<(String, u64)>,
 }
 
-/// The folders that become groups: as long as one holds more than a third of everything, its children stand for it.
+/// The folders that become groups: as long as one holds more than a quarter of everything, its children stand for it.
 fn groups(root: &Folder) -> Vec<Group> {
     let mut open: Vec<(String, &Folder)> = vec![(String::new(), root)];
     let mut rest: Vec<Group> = Vec::new();
@@ -211,17 +211,22 @@ fn groups(root: &Folder) -> Vec<Group> {
             .iter()
             .enumerate()
             .filter(|(_, (path, folder))| {
-                !folder.folders.is_empty() && (path.is_empty() || folder.bytes > root.bytes / 3)
+                !folder.folders.is_empty() && (path.is_empty() || folder.bytes > root.bytes / 4)
             })
             .max_by_key(|(_, (_, folder))| folder.bytes)
             .map(|(i, _)| i);
         let Some(index) = largest.filter(|_| open.len() < 24) else { break };
         let (path, folder) = open.remove(index);
+        // What is too small to be a group of its own is one together.
+        let mut other = unlisted(folder);
         for child in &folder.folders {
+            if child.bytes < root.bytes / 100 {
+                other += child.bytes;
+                continue;
+            }
             let name = if path.is_empty() { child.name.clone() } else { format!("{path}/{}", child.name) };
             open.push((name, child));
         }
-        let other = unlisted(folder);
         if other > 0 {
             let label = if path.is_empty() { "other".into() } else { format!("{path}, other") };
             rest.push(Group { path: label, bytes: other, cells: Vec::new() });
@@ -319,8 +324,12 @@ fn label(out: &mut String, rect: Rect, name: &str, bytes: Option<u64>, class: &s
         return;
     }
     let cut = |text: &str| -> String {
-        if text.chars().count() <= room {
+        let count = text.chars().count();
+        if count <= room {
             text.to_owned()
+        } else if text.contains('/') {
+            // The end of a path tells more than its beginning.
+            std::iter::once('…').chain(text.chars().skip(count + 1 - room)).collect()
         } else {
             text.chars().take(room - 1).chain(std::iter::once('…')).collect()
         }

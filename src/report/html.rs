@@ -24,8 +24,10 @@ impl Exporter for Html {
         let mut out = String::from(HEAD);
         let _ = write!(
             out,
-            "<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<header><h1>{title}</h1><p>{subtitle}</p></header>\n",
+            "<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<header><h1>{heading}</h1><p>{subtitle}</p></header>\n",
             title = escape(&document.title),
+            // Long paths break between folders.
+            heading = escape(&document.title).replace('/', "/<wbr>"),
             style = include_str!("style.css"),
             subtitle = escape(&document.subtitle)
         );
@@ -142,7 +144,11 @@ fn tiles(tiles: &[Tile], out: &mut String) {
 fn table(table: &Table, section: &str, out: &mut String) {
     // A table with sentences in it becomes a list of cards on a phone; one of short cells stays a table.
     let long = table.rows.iter().flatten().any(|cell| cell.text.chars().count() > 24);
-    let stack = if long && table.columns.len() > 2 { " class=\"stack\"" } else { "" };
+    let stack = match (long, table.columns.len() > 2) {
+        (true, true) => " class=\"stack\"",
+        (true, false) => "",
+        (false, _) => " class=\"short\"",
+    };
     // A caption that repeats the heading is for those who hear the page.
     let hidden = if section.to_lowercase().starts_with(&table.caption.to_lowercase()) {
         " class=\"hear\""

@@ -16,6 +16,8 @@ pub struct Terminal {
 
 /// Folders of one level that are listed.
 const FOLDERS: usize = 12;
+/// Folders that hold less than this part of everything are not listed.
+const SMALL: u64 = 50;
 
 impl Exporter for Terminal {
     fn export(&self, report: &Report) -> Result<String, Error> {
@@ -234,7 +236,8 @@ impl Page {
     }
 
     fn folders(&mut self, root: &Folder) {
-        // A tree of names with a bar: every level down to the data's own depth, the largest folders of each.
+        // A tree of names with a bar: every level down to the data's own depth, the largest folders of each that are
+        // not too small to matter.
         let mut stack: Vec<(usize, &Folder)> = vec![(0, root)];
         let room = 16;
         while let Some((depth, folder)) = stack.pop() {
@@ -244,7 +247,8 @@ impl Page {
             let name_room = self.width.saturating_sub(room + 17 + depth * 2).max(12);
             let name = shorten(&visible(&folder.name), name_room);
             self.line(&format!("  {size}  {}  {}{name}", self.paint(&bar, "36"), "  ".repeat(depth)));
-            for child in folder.folders.iter().take(FOLDERS).rev() {
+            let large = folder.folders.iter().filter(|child| child.bytes >= root.bytes / SMALL);
+            for child in large.take(FOLDERS).collect::<Vec<_>>().into_iter().rev() {
                 stack.push((depth + 1, child));
             }
         }

@@ -111,7 +111,8 @@ fn pages_hold_no_script_and_fetch_nothing() {
             let tag = tag.split('>').next().unwrap();
             let word: String =
                 tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-            if tag.starts_with('!') || tag.ends_with('/') || ["meta", "link"].contains(&word.as_str()) {
+            if tag.starts_with('!') || tag.ends_with('/') || ["meta", "link", "wbr"].contains(&word.as_str())
+            {
                 continue;
             }
             if tag.starts_with('/') {

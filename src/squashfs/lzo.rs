@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
 }
 
 /// Unpacks one LZO1X stream to at most `max` bytes; `None` where it is damaged or longer.
-pub(super) fn decode(stream: &[u8], max: usize) -> Option<Vec<u8>> {
+pub(crate) fn decode(stream: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut input = Input { bytes: stream };
     let mut out = Vec::with_capacity(max);
     // How many literals the last instruction copied, 4 standing for that and more: it changes what 0..15 mean.

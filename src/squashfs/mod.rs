@@ -11,7 +11,7 @@ mod ahead;
 mod calls;
 mod codec;
 mod content;
-mod lzo;
+pub(crate) mod lzo;
 mod metadata;
 mod read;
 mod write;

@@ -122,6 +122,9 @@ pub fn converted(name: &str, old: &Path, arguments: &[&str]) -> PathBuf {
             .arg("--html")
             .arg(image.with_extension("html"));
         run(&mut command);
+        // Whatever a test converts is proved to hold the same system.
+        let apart = dir.join(format!("{name}.squashfs.img"));
+        run(btrsquash().arg("verify").arg(old).arg(if apart.exists() { &apart } else { &image }));
     });
     image
 }
@@ -149,4 +152,27 @@ pub fn boot(
     });
     assert_eq!(output.status.code(), Some(i32::from(report["booted"] != true)), "{report:#}");
     (report["booted"] == true, report)
+}
+
+/// A Debian system with systemd packed whole into an initrd that holds its own modules, and its kernel. Before its
+/// `login:` prompt it prints lines that start with `PROBE:` (tests/systemd-image says which). Made once and kept.
+pub fn systemd_image() -> Option<(PathBuf, PathBuf)> {
+    static MADE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let tools = ["mmdebstrap", "cpio", "gzip", "depmod", "dpkg-deb"];
+    if !tools.into_iter().all(have) {
+        return None;
+    }
+    let package = kernel_package()?;
+    let _one = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let maker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd-image");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
+    let (image, kernel, mark) = (dir.join("initrd.gz"), dir.join("vmlinuz"), dir.join("made-by"));
+    // Another script or kernel makes another image.
+    let made_by = format!("{}\n{}", package.display(), std::fs::read_to_string(&maker).unwrap());
+    if std::fs::read_to_string(&mark).ok().as_deref() != Some(&made_by) {
+        std::fs::create_dir_all(&dir).unwrap();
+        run(Command::new(&maker).arg(&dir).arg(&package));
+        std::fs::write(&mark, made_by).unwrap();
+    }
+    Some((image, kernel))
 }

@@ -1,1 +1,151 @@
-//! To come.
+//! The host's dracut as front-end: a system with systemd, a runtime over the network, appended files, clear failures.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::common::{
+    FIRST_SCREEN, INSTALLER, boot, converted, have, installer, kernel_package, sh, systemd_image,
+};
+
+/// Whether what these tests run is there.
+fn tools() -> bool {
+    ["dracut", "qemu-system-x86_64", "cpio"].into_iter().all(have)
+}
+
+/// A copy of `image` with an archive behind it, packed by GNU cpio and `through`, of the files that `script` makes.
+fn appended(dir: &Path, image: &Path, script: &str, through: &str) -> PathBuf {
+    let made = dir.join("appended.img");
+    let script = format!(
+        "mkdir add; (cd add; {script}; find . -mindepth 1 | cpio --quiet -H newc -R 0:0 -o | {through} >../add.cpio)
+        cp \"$1\" appended.img; truncate -s %4 appended.img; cat add.cpio >>appended.img"
+    );
+    sh(dir, &script, &[image]);
+    made
+}
+
+/// The lines that the system told about `what`.
+fn told(log: &Path, what: &str) -> String {
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    let mark = format!("PROBE:{what}: ");
+    let lines: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(&mark)).map(|(_, rest)| rest).collect();
+    lines.join("\n")
+}
+
+/// Memory in which the system cannot be unpacked as it was, and reaches its login prompt converted.
+const SYSTEMD_MIB: u64 = 512;
+
+#[test]
+fn a_system_with_systemd_reaches_its_login_prompt() {
+    let Some((initrd, kernel)) = systemd_image().filter(|_| tools()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (booted, report) = boot(&initrd, &kernel, SYSTEMD_MIB, "", "login:", &[]);
+    assert!(!booted && report["outcome"].as_str().unwrap().contains("npacking"), "{report:#}");
+    for overlay in ["dm", "overlayfs"] {
+        let image = converted(
+            &format!("systemd-dracut-{overlay}"),
+            &initrd,
+            &["--front-end", "dracut", "--overlay", overlay, "--compression", "zstd"],
+        );
+        let folder = dir.path().join(overlay);
+        std::fs::create_dir(&folder).unwrap();
+        let image =
+            appended(&folder, &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
+        let log = folder.join("log");
+        let more = ["--log", log.to_str().unwrap()];
+        let (booted, report) = boot(&image, &kernel, SYSTEMD_MIB, "", "login:", &more);
+        assert!(booted, "{report:#}");
+        assert_eq!(told(&log, "file").trim(), "written");
+        let mounts = told(&log, "mount");
+        let root = mounts.lines().next().unwrap();
+        let expected = if overlay == "dm" { "/dev/mapper/live-rw btrfs rw" } else { "overlay rw" };
+        assert!(root.starts_with("/ ") && root.contains(expected), "{mounts}");
+        for place in ["/proc", "/sys", "/dev", "/run"] {
+            assert!(mounts.lines().any(|line| line.starts_with(place)), "{mounts}");
+        }
+        let carried = told(&log, "appended");
+        assert!(carried.contains("hello") && carried.contains("replaced"), "{carried}");
+        assert!(told(&log, "init").contains("/init"), "{}", told(&log, "init"));
+    }
+}
+
+/// Serves one file to as many as ask for it, until the tests end; says its port.
+fn serve(file: PathBuf) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().and_then(Result::ok).unwrap_or_default();
+            while lines.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}
+            let mut stream = stream;
+            let bytes = std::fs::read(&file).unwrap();
+            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
+            let _ = stream.write_all(head.as_bytes());
+            if request.starts_with("GET") {
+                let _ = stream.write_all(&bytes);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn the_runtime_comes_over_http() {
+    let (Some((initrd, kernel)), Some(package)) = (installer("text"), kernel_package()) else { return };
+    if !tools() || !["dhclient", "curl", "arping"].into_iter().all(|tool| have(tool) || have_in_sbin(tool)) {
+        return;
+    }
+    // The name is known before there is anything to serve.
+    let runtime = Path::new(env!("CARGO_TARGET_TMPDIR")).join("converted/text-http.squashfs.img");
+    let port = serve(runtime);
+    let address = format!("http://10.0.2.2:{port}/text-http.squashfs.img");
+    let arguments = [
+        "--front-end",
+        "dracut",
+        "--runtime-from",
+        &address,
+        "--drivers",
+        "virtio_pci,virtio_net,af_packet",
+        "--compression",
+        "zstd",
+        "--modules",
+        package.to_str().unwrap(),
+    ];
+    let image = converted("text-http", &initrd, &arguments);
+    let network = ["--qemu=-nic", "--qemu=user,model=virtio-net-pci"];
+    let (booted, report) = boot(&image, &kernel, 512, INSTALLER, FIRST_SCREEN, &network);
+    assert!(booted, "{report:#}");
+}
+
+/// Debian keeps programs of root outside the path of others.
+fn have_in_sbin(tool: &str) -> bool {
+    Path::new("/usr/sbin").join(tool).is_file() || Path::new("/sbin").join(tool).is_file()
+}
+
+#[test]
+fn failures_are_named_on_the_console() {
+    let (Some((initrd, kernel)), Some(package)) = (installer("text"), kernel_package()) else { return };
+    if !tools() {
+        return;
+    }
+    let arguments =
+        ["--front-end", "dracut", "--compression", "zstd", "--modules", package.to_str().unwrap()];
+    let image = converted("text-dracut", &initrd, &arguments);
+    let fails = |image: &Path, append: &str, because: &str| {
+        let (booted, report) = boot(image, &kernel, 512, append, FIRST_SCREEN, &[]);
+        let outcome = report["outcome"].as_str().unwrap();
+        assert!(!booted && outcome.contains("cannot go on") && outcome.contains(because), "{report:#}");
+    };
+    fails(&image, "root=live:/elsewhere.img", "there is no such file in the initramfs");
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("damaged.img");
+    let mut bytes = std::fs::read(&image).unwrap();
+    // Metadata of the squashfs lies at its end, the front-end behind it.
+    let start = bytes.windows(4).position(|w| w == b"hsqs").unwrap();
+    let size = u64::from_le_bytes(bytes[start + 40..start + 48].try_into().unwrap()) as usize;
+    bytes[start + size - 400..start + size].fill(0x55);
+    std::fs::write(&damaged, bytes).unwrap();
+    fails(&damaged, "", "could not be mounted");
+}

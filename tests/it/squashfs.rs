@@ -376,7 +376,7 @@ fn what_cannot_be_written_is_said() {
 }
 
 /// A tree with all that squashfs knows; device nodes where the tests may make them.
-fn make_tree(dir: &Path, devices: bool) {
+pub fn make_tree(dir: &Path, devices: bool) {
     let script = r"
         mkdir -p t/deep/er/and/deeper t/empty t/many
         cd t
@@ -402,7 +402,7 @@ fn make_tree(dir: &Path, devices: bool) {
 }
 
 /// Compares a tree with a folder, inode by inode.
-fn assert_same(tree: &Tree, folder: &Path, what: &str) {
+pub fn assert_same(tree: &Tree, folder: &Path, what: &str) {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut inodes: BTreeMap<(u64, u64), btrsquash::tree::InodeId> = BTreeMap::new();
     let mut seen = 0;

@@ -80,6 +80,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
             ]);
         }
         page.table(table);
+        more(&mut page, report.folders.len());
     }
     if !report.moved.is_empty() {
         page.section(format!("Moved: {}", grouped(report.moved.len() as u64)));

@@ -1,0 +1,132 @@
+//! The reports as pages, in headless Chromium: nothing cut off, nothing fetched, no error.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::{btrsquash, have, installer, run};
+use crate::qa::text_converted;
+
+/// Looks at every frame and writes what it finds as JSON into the page. A frame is as wide as a phone or a desk's
+/// screen: Chromium's own window cannot be as narrow as a phone.
+const LOOK: &str = r"
+addEventListener('load', () => {
+  const found = [...document.querySelectorAll('iframe')].map(frame => {
+    const view = frame.contentWindow, page = frame.contentDocument, wrong = [];
+    const name = e => e.tagName + '.' + (e.getAttribute('class') || '') + ': ' + e.textContent.trim().slice(0, 60);
+    if (page.documentElement.scrollWidth > view.innerWidth) wrong.push('the page scrolls sideways');
+    for (const e of page.body.querySelectorAll('*')) {
+      const box = e.getBoundingClientRect();
+      if (!box.width || view.getComputedStyle(e).clipPath !== 'none' || e.closest('.hear, thead')) continue;
+      const scrolls = e.closest('.scroll, pre');
+      if (!scrolls && (box.right > view.innerWidth + 1 || box.left < -1)) wrong.push('sticks out: ' + name(e));
+      const svg = e.ownerSVGElement;
+      if (svg && e.tagName === 'text') {
+        const room = svg.getBoundingClientRect();
+        if (box.right > room.right + 2 || box.left < room.left - 2 || box.bottom > room.bottom + 2 || box.top < room.top - 2)
+          wrong.push('is cut off: ' + name(e));
+      }
+      if (!svg && !scrolls && view.getComputedStyle(e).overflowX === 'hidden' && e.scrollWidth > e.clientWidth + 1)
+        wrong.push('is clipped: ' + name(e));
+    }
+    return {
+      wrong, text: page.body.innerText.length, paper: view.getComputedStyle(page.body).backgroundColor,
+      fetched: view.performance.getEntriesByType('resource').map(r => r.name),
+    };
+  });
+  document.querySelector('#found').textContent = JSON.stringify(found);
+});
+";
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What is seen of `page` at 1280 and 390 pixels, and what Chromium's console says: also each thing that was to be
+/// fetched and could not be.
+fn look(page: &Path, dark: bool) -> (Vec<Value>, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let html = escape(&fs::read_to_string(page).unwrap());
+    let frame = |width: u32| format!("<iframe width={width} height=900 srcdoc=\"{html}\"></iframe>");
+    let host = dir.path().join("host.html");
+    let text = format!(
+        "<!doctype html><meta charset=utf-8><pre id=found></pre>{}{}<script>{LOOK}</script>",
+        frame(1280),
+        frame(390)
+    );
+    fs::write(&host, text).unwrap();
+    let scheme = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
+    let output = run(Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"])
+        .args(["--virtual-time-budget=10000", "--window-size=1400,1000", "--dump-dom"])
+        .arg(&scheme)
+        .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+        .arg(format!("file://{}", host.display())));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let console = errors.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = dom.split("<pre id=\"found\">").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap();
+    let found = found.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    (serde_json::from_str(&found).unwrap_or_else(|e| panic!("{e}: {found}\n{errors}")), console)
+}
+
+fn check(page: &Path) {
+    let mut papers = Vec::new();
+    for dark in [false, true] {
+        let (found, console) = look(page, dark);
+        assert!(console.is_empty(), "{console:#?}");
+        assert_eq!(found.len(), 2);
+        for (frame, width) in found.iter().zip([1280, 390]) {
+            let place = format!("{} at {width}, dark: {dark}", page.display());
+            assert_eq!(frame["wrong"].as_array().unwrap().len(), 0, "{place}: {frame:#}");
+            assert_eq!(frame["fetched"].as_array().unwrap().len(), 0, "{place}: {frame:#}");
+            assert!(frame["text"].as_u64().unwrap() > 500, "{place}: {frame:#}");
+        }
+        papers.push(found[0]["paper"].clone());
+    }
+    assert_ne!(papers[0], papers[1], "dark is another colour");
+}
+
+#[test]
+fn what_is_wrong_with_a_page_is_seen() {
+    if !have("chromium") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.html");
+    let faults = "<!doctype html><body><div style='width:600px'>wide</div>
+        <svg width=100 height=20><text x=60 y=15>longer than its room</text></svg>
+        <div style='width:50px;overflow:hidden;white-space:nowrap'>longer than its room</div>
+        <img src='http://picture.invalid/x.png'>";
+    fs::write(&page, faults).unwrap();
+    let (found, console) = look(&page, false);
+    let wrong = |i: usize| found[i]["wrong"].to_string();
+    assert!(wrong(1).contains("scrolls sideways") && wrong(1).contains("sticks out: DIV"), "{found:#?}");
+    assert!(!wrong(0).contains("sticks out: DIV"), "{found:#?}");
+    assert!(wrong(0).contains("is cut off: text") && wrong(0).contains("is clipped: DIV"), "{found:#?}");
+    let fetched = format!("{console:?}{}", found[0]["fetched"]);
+    assert!(fetched.contains("picture.invalid"), "{fetched}");
+}
+
+#[test]
+fn a_conversions_page_is_whole_on_a_desk_and_a_phone() {
+    let Some((_, new)) = text_converted("qa-text", &[]) else { return };
+    if have("chromium") {
+        check(&new.with_extension("html"));
+    }
+}
+
+#[test]
+fn a_comparisons_page_is_whole_on_a_desk_and_a_phone() {
+    let (Some((text, _)), Some((gtk, _))) = (installer("text"), installer("gtk")) else { return };
+    if !have("chromium") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let page: PathBuf = dir.path().join("diff.html");
+    run(btrsquash().arg("diff").arg(&text).arg(&gtk).args(["--text", "--json", "--html"]).arg(&page));
+    check(&page);
+}
