@@ -209,13 +209,11 @@ impl Running {
         let mut command = Command::new(machine.program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         end_with_us(&mut command);
-        let mut child = command
-            .spawn()
-            .map_err(|e| match e.kind() {
-                ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
-                    .hint(format!("apt install {}", machine.package)),
-                _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
-            })?;
+        let mut child = command.spawn().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
+                .hint(format!("apt install {}", machine.package)),
+            _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
+        })?;
         let (send, console) = channel();
         if let Some(mut stdout) = child.stdout.take() {
             thread::spawn(move || {
