@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+// The seeds are for the tests.
+#[allow(dead_code)]
 #[path = "../targets.rs"]
 mod targets;
 
