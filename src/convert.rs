@@ -81,7 +81,7 @@ pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
     Ok(result::done(request, &prepared, &made, &parts)?)
 }
 
-/// The folder's file beside the new image that holds a runtime of its own, and the folder for boot entries.
+/// The file beside the new image that holds a runtime of its own.
 fn runtime_file(new: &Path) -> PathBuf {
     let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.strip_suffix(".img").unwrap_or(&name);
@@ -93,6 +93,7 @@ fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepar
         assemble::check_output(&request.new, request.force)?;
         if request.layout == Layout::Split {
             assemble::check_output(&runtime_file(&request.new), request.force)?;
+            assemble::check_output(&delivery::file(&request.new), request.force)?;
         }
     }
     let size = old.metadata().map_or(0, |m| m.len());
@@ -330,7 +331,7 @@ fn front_end(request: &Request, prepared: &Prepared) -> Result<(FrontEnd, Vec<u8
     };
     let front_end = match &prepared.maker {
         Maker::Dracut(found) => dracut::build(found, &plan)?,
-        Maker::BuiltIn => built_in::build(&plan)?,
+        Maker::BuiltIn => built_in::build(&plan, &prepared.split.runtime)?,
         Maker::File(path, bytes) => {
             // Read so that what the kernel would not unpack is not passed on; kept byte for byte.
             let read = initrd::read(bytes, path, &request.limits, &|_| ())?;
@@ -360,8 +361,16 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
     let size = made.written.size;
     let cmdline = cmdline(request, prepared);
+    let mut checksum = None;
+    let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
+    if in_image && matches!(prepared.maker, Maker::BuiltIn) {
+        let mut squashfs = &made.squashfs;
+        squashfs.rewind().context("reading the squashfs back")?;
+        checksum = Some(built_in::made_with(&mut squashfs).context("reading the squashfs back")?);
+    }
     let extra = |offset: u64| {
         let mut files = vec![(CMDLINE_FILE.to_owned(), cmdline.clone().into_bytes())];
+        files.extend(checksum.clone());
         if carry == Carry::Retained {
             files.push(built_in::retained(offset, size));
         }
@@ -387,6 +396,11 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
         squashfs.rewind().context("reading the squashfs back")?;
         let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
         file.flush().context("copying the squashfs")?;
+        file.commit()?;
+        let entries = delivery::file(&request.new);
+        let mut file = OutputFile::create(&entries, request.force)?;
+        file.write_all(delivery::entries(request, &path).as_bytes())
+            .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&entries))?;
         file.commit()?;
         runtime = Some((path, bytes));
     }

@@ -12,7 +12,6 @@ use crate::btrfs;
 use crate::classify::{Classification, Verdict, classify};
 use crate::error::Error;
 use crate::footprint::{self, Facts};
-use crate::frontend::Handover;
 use crate::initrd::{self, Initrd, Limits};
 use crate::report::{Identity, Layer};
 use crate::spool::{ReadAt, Slice};
@@ -286,20 +285,11 @@ impl Opened {
     #[must_use]
     pub fn facts(&self) -> Option<Facts> {
         let initrd = self.initrd.as_ref()?;
-        let systemd = self.class.handover == Handover::Mounted;
-        let mut facts = footprint::monolith(initrd, systemd);
-        match (&self.carried, &self.verdict) {
-            (Some(Carried { body: Body::File(_), .. }), _) => {
-                let squashfs = self.layers.first().map_or(0, |layer| layer.source.len());
-                facts.pinned = squashfs.next_multiple_of(4096);
-            }
-            (Some(Carried { body: Body::Skipped(_), .. }), _) => {
-                facts.pinned = 0;
-                facts.retained = true;
-            }
-            // Its own programs are few, and all of it goes at the hand-over: it needs what unpacking needs.
-            (None, Some(Verdict::FrontEnd(_))) => facts.programs = 0,
-            (None, _) => {}
+        let class = Classification { verdict: self.verdict.clone()?, ..self.class.clone() };
+        let mut facts = footprint::of(initrd, &class);
+        if let Some(Carried { body: Body::File(_), .. }) = &self.carried {
+            // Wherever it lies in the image.
+            facts.pinned = self.layers.first().map_or(0, |layer| layer.source.len()).next_multiple_of(4096);
         }
         Some(facts)
     }

@@ -1,39 +1,121 @@
 //! Entries for boot loaders, where the image is two parts.
 
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
 use super::{Output, Request};
 use crate::frontend::RuntimeFrom;
+use crate::report::units;
+
+/// What boot firmware of PowerPC machines is documented to load over a network, bytes.
+///
+/// * 12 MiB: what IBM's Open Firmware has below itself with the real-base it is delivered with, c00000
+///   (carloscosta.org/2008/07/22/changing-openfirmware-real-base); it cuts off what is larger.
+/// * 32 MiB: where the note in a kernel's zImage has Open Firmware move to (Linux commit 9b09c6d909df, "powerpc: Change
+///   the default link address for pSeries zImage kernels"), if need be by `setenv real-base 2000000`.
+const POWERPC: [(u64, &str); 2] = [
+    (12 << 20, "IBM's Open Firmware as it is delivered, real-base c00000"),
+    (32 << 20, "with real-base 2000000, which a zImage kernel asks for"),
+];
+
+/// The file beside the new image that holds the entries.
+pub(super) fn file(new: &Path) -> PathBuf {
+    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.strip_suffix(".img").unwrap_or(&name);
+    new.with_file_name(format!("{stem}.boot.txt"))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
 
 /// Ready to paste: GRUB, PXELINUX and iPXE.
-pub(super) fn entries(request: &Request, output: &Output) -> Vec<String> {
-    let name = |path: &std::path::Path| {
-        path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+pub(super) fn entries(request: &Request, runtime: &Path) -> String {
+    let (front, runtime) = (name(&request.new), name(runtime));
+    let kernel = request.kernel.as_deref().map_or_else(|| "vmlinuz".to_owned(), name);
+    let title = front.strip_suffix(".img").unwrap_or(&front);
+    let mut text = String::new();
+    let mut line = |words: &str| {
+        let _ = writeln!(text, "{words}");
     };
-    let front = name(&request.new);
-    let runtime = output.runtime.as_ref().map(|(path, _)| name(path)).unwrap_or_default();
-    let mut lines = Vec::new();
-    match &request.runtime {
+    let (arguments, second) = match &request.runtime {
         RuntimeFrom::Initramfs | RuntimeFrom::Retained => {
-            lines.push(format!("GRUB: linux /vmlinuz; initrd /{front} newc:squashfs.img:/{runtime}"));
-            lines.push(format!(
-                "iPXE: kernel vmlinuz initrd=initrd.magic; initrd {front}; initrd --name squashfs.img {runtime} squashfs.img"
+            line(&format!(
+                "# {front} and {runtime} are loaded together: the boot loader makes the second one"
             ));
-            lines.push(
-                "PXELINUX cannot name a file inside an initramfs: use --layout combined, or --runtime-from http://…"
-                    .into(),
-            );
+            line("# /squashfs.img of the initramfs.");
+            ("", true)
         }
         RuntimeFrom::Network(address) => {
-            lines.push(format!("put {runtime} where {address} finds it"));
-            lines.push(format!("GRUB: linux /vmlinuz ip=dhcp; initrd /{front}"));
-            lines.push(format!("PXELINUX: KERNEL vmlinuz / INITRD {front} / APPEND ip=dhcp"));
-            lines.push(format!("iPXE: kernel vmlinuz initrd={front} ip=dhcp; initrd {front}; boot"));
+            line(&format!("# Put {runtime} where {address} finds it."));
+            (" ip=dhcp", false)
         }
-        RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_) => {
-            lines.push(format!("copy {runtime} to LiveOS/squashfs.img on the medium"));
-            lines.push(format!("GRUB: linux /vmlinuz; initrd /{front}"));
-            lines.push(format!("PXELINUX: KERNEL vmlinuz / INITRD {front}"));
-            lines.push(format!("iPXE: kernel vmlinuz initrd={front}; initrd {front}; boot"));
+        RuntimeFrom::Label(label) => {
+            line(&format!("# Copy {runtime} to /LiveOS/squashfs.img on the medium with label {label}."));
+            ("", false)
         }
+        RuntimeFrom::Uuid(uuid) => {
+            line(&format!("# Copy {runtime} to /LiveOS/squashfs.img on the medium with UUID {uuid}."));
+            ("", false)
+        }
+    };
+
+    // GRUB's loader/linux.c: `newc:NAME:FILE` gives FILE the name NAME in a cpio archive of its own.
+    line("\n# GRUB: grub.cfg");
+    line(&format!("menuentry '{title}' {{"));
+    line(&format!("    linux /{kernel}{arguments}"));
+    line(&format!(
+        "    initrd /{front}{}",
+        if second { format!(" newc:squashfs.img:/{runtime}") } else { String::new() }
+    ));
+    line("}");
+
+    // INITRD takes several files with commas between (syslinux.txt); it cannot name a file inside an archive.
+    line("\n# PXELINUX: pxelinux.cfg/default");
+    if second {
+        line("# It takes archives only: make one with");
+        line(&format!(
+            "#   ln {runtime} squashfs.img && echo squashfs.img | cpio -o -H newc >{runtime}.cpio"
+        ));
     }
-    lines
+    line(&format!("LABEL {}", title.replace(' ', "-")));
+    line(&format!("    KERNEL {kernel}"));
+    line(&format!("    INITRD {front}{}", if second { format!(",{runtime}.cpio") } else { String::new() }));
+    if !arguments.is_empty() {
+        line(&format!("    APPEND{arguments}"));
+    }
+
+    // ipxe.org/cmd/initrd: what follows the address is the path in the initramfs; UEFI kernels before 5.7 have to be
+    // told of the archive that iPXE makes (initrd.magic), to the others it does no harm.
+    line("\n# iPXE");
+    line("#!ipxe");
+    line(&format!("kernel {kernel} initrd=initrd.magic{arguments}"));
+    line(&format!("initrd {front}"));
+    if second {
+        line(&format!("initrd {runtime} /squashfs.img"));
+    }
+    line("boot");
+    text
+}
+
+/// What the report says of two parts.
+pub(super) fn notes(request: &Request, output: &Output) -> Vec<String> {
+    let front = output.parts.total;
+    let limits: Vec<String> = POWERPC
+        .iter()
+        .map(|(limit, what)| {
+            let fits = if front <= *limit { "fits" } else { "does not fit" };
+            format!("{fits} into {} ({what})", units::mebibytes(*limit))
+        })
+        .collect();
+    vec![
+        format!(
+            "entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
+            file(&request.new).display()
+        ),
+        format!(
+            "netboot of PowerPC machines: the part to load first has {front} bytes and, without the kernel, {}",
+            limits.join("; ")
+        ),
+    ]
 }

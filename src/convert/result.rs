@@ -171,7 +171,7 @@ pub(super) fn done(
         report::units::size(made.facts.shared),
     ));
     if request.layout == Layout::Split {
-        report.notes.extend(super::delivery::entries(request, output));
+        report.notes.extend(super::delivery::notes(request, output));
     }
     Ok(report)
 }

@@ -1,12 +1,15 @@
 //! The built-in front-end: a static init of our own (src/init), the modules, and nothing else.
 
 use std::fmt::Write;
-use std::io;
+use std::io::{self, Read};
 
 use super::{FrontEnd, Handover, Overlay, Plan, RuntimeFrom};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
-use crate::tree::{Device, Node};
+use crate::tree::{Device, Node, Tree};
+
+#[path = "../init/checksum.rs"]
+mod checksum;
 
 /// The init, compiled by src/build.rs for the architecture that btrsquash itself is built for.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -50,6 +53,16 @@ pub fn retained(offset: u64, size: u64) -> (String, Vec<u8>) {
     (".btrsquash/retained".to_owned(), format!("{offset:020} {size:020}\n").into_bytes())
 }
 
+/// The file that tells the init what the squashfs was like when it was made, so that it notices damage: path and
+/// content. Gives the squashfs's size as well.
+///
+/// # Errors
+/// Those of reading `squashfs`.
+pub fn made_with(squashfs: &mut dyn Read) -> io::Result<(String, Vec<u8>)> {
+    let (size, sum) = checksum::of(squashfs)?;
+    Ok((".btrsquash/squashfs".to_owned(), format!("{size} {sum:016x}\n").into_bytes()))
+}
+
 /// A name that goes into a path of the front-end and into a line of one of its files.
 fn plain(name: &str) -> Result<&str, Error> {
     let fine = !name.is_empty()
@@ -58,11 +71,48 @@ fn plain(name: &str) -> Result<&str, Error> {
     if fine { Ok(name) } else { Err(Error::input(format!("{name:?} is no name for a kernel or module"))) }
 }
 
-/// Makes the front-end.
+/// So many of the runtime's folders are in the front-end at most: each takes a kibibyte of memory until the hand-over.
+const MAX_FOLDERS: usize = 2048;
+
+/// Writes the runtime's folders, and its links to folders, without what is in them.
+///
+/// A file that someone appends to the image finds its folder there, as it did in the old image: the kernel silently
+/// skips a file of an archive whose folder does not exist (init/initramfs.c, `do_name` and `filp_open`).
+fn folders<W: io::Write>(newc: &mut NewcWriter<W>, runtime: &Tree) -> io::Result<()> {
+    let ours = ["dev", "proc", "sys", "sysroot", ".btrsquash", "init", "squashfs.img", "updates"];
+    let mut found: Vec<(usize, String, &crate::tree::Inode)> = runtime
+        .walk()
+        .filter_map(|entry| Some((String::from_utf8(entry.path).ok()?, entry.id)))
+        .filter(|(path, _)| !path.is_empty() && !ours.contains(&path.split('/').next().unwrap_or_default()))
+        .filter(|(path, id)| match &runtime.inode(*id).node {
+            Node::Directory(_) => true,
+            Node::Symlink(_) => runtime.resolve(path).is_some_and(|to| runtime.names(to).is_some()),
+            _ => false,
+        })
+        .map(|(path, id)| (path.matches('/').count(), path, runtime.inode(id)))
+        .collect();
+    // The nearest to the root where there are too many; folders before what is in them either way.
+    found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    found.truncate(MAX_FOLDERS);
+    for (_, path, inode) in &found {
+        newc.owner(inode.uid, inode.gid);
+        match &inode.node {
+            Node::Symlink(target) => match std::str::from_utf8(target) {
+                Ok(target) => newc.symlink(path, target)?,
+                Err(_) => continue,
+            },
+            _ => newc.directory(path, inode.mode)?,
+        }
+    }
+    newc.owner(0, 0);
+    Ok(())
+}
+
+/// Makes the front-end for this runtime.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] where the runtime comes over a network, which only dracut can fetch.
-pub fn build(plan: &Plan) -> Result<FrontEnd, Error> {
+pub fn build(plan: &Plan, runtime: &Tree) -> Result<FrontEnd, Error> {
     if let RuntimeFrom::Network(address) = &plan.runtime {
         return Err(Error::usage(format!("the built-in front-end cannot fetch {address}"))
             .hint("use --front-end dracut, which has network modules"));
@@ -71,19 +121,26 @@ pub fn build(plan: &Plan) -> Result<FrontEnd, Error> {
         plain(&kernel.version)?;
         kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
     }
-    let cpio = archive(plan).map_err(|e| Error::input(format!("the front-end cannot be written: {e}")))?;
+    let cpio =
+        archive(plan, runtime).map_err(|e| Error::input(format!("the front-end cannot be written: {e}")))?;
     let mut notes = vec![format!("its init is btrsquash's own, {} bytes, static", INIT.len())];
+    notes.push(
+        "appended files arrive in the runtime at their path; an appended /init would be started in place of the \
+         front-end's: append updates/init to replace the runtime's"
+            .into(),
+    );
     if plan.runtime == RuntimeFrom::Retained {
         notes.push("boot with retain_initrd on the kernel's command line".into());
     }
     Ok(FrontEnd { cpio, maker: format!("built-in {}", env!("CARGO_PKG_VERSION")), notes })
 }
 
-fn archive(plan: &Plan) -> io::Result<Vec<u8>> {
+fn archive(plan: &Plan, runtime: &Tree) -> io::Result<Vec<u8>> {
     let mut newc = NewcWriter::new(Vec::new(), plan.time);
     for folder in ["dev", "proc", "sys", "sysroot", ".btrsquash", ".btrsquash/modules"] {
         newc.directory(folder, 0o755)?;
     }
+    folders(&mut newc, runtime)?;
     // The kernel's own initramfs has it too, unless it was built with another.
     newc.device("dev/console", 0o600, &Node::CharDevice(Device { major: 5, minor: 1 }))?;
     newc.file("init", 0o755, INIT)?;
@@ -158,10 +215,14 @@ mod tests {
         }
     }
 
+    fn empty() -> Tree {
+        Tree::new(std::sync::Arc::new(Vec::new()))
+    }
+
     #[test]
     fn the_front_end_holds_the_init_and_the_modules_in_order() {
         let kernels = kernels();
-        let made = build(&plan(&kernels)).unwrap();
+        let made = build(&plan(&kernels), &empty()).unwrap();
         let read = initrd::read(&made.cpio, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap();
         let content = |path: &str| read.tree.read(read.tree.get(path).unwrap(), 1 << 24).unwrap().unwrap();
         assert_eq!(content("init"), INIT);
@@ -169,17 +230,17 @@ mod tests {
         assert_eq!(content(".btrsquash/modules/6.1.0/squashfs.ko"), [1, 2, 3]);
         let config = String::from_utf8(content(".btrsquash/config")).unwrap();
         assert_eq!(config, "overlay=dm\nhandover=bare\nruntime=live\ninit=/init\n");
-        assert_eq!(made.cpio, build(&plan(&kernels)).unwrap().cpio);
+        assert_eq!(made.cpio, build(&plan(&kernels), &empty()).unwrap().cpio);
     }
 
     #[test]
     fn what_it_cannot_do_is_refused() {
         let mut kernels = kernels();
         let network = Plan { runtime: RuntimeFrom::Network("http://x/y".into()), ..plan(&kernels) };
-        assert_eq!(build(&network).unwrap_err().kind, crate::error::Kind::Usage);
+        assert_eq!(build(&network, &empty()).unwrap_err().kind, crate::error::Kind::Usage);
         assert_eq!(check("sparc").unwrap_err().kind, crate::error::Kind::Missing);
         kernels[0].modules[0].name = "../x".into();
-        assert!(build(&plan(&kernels)).is_err());
+        assert!(build(&plan(&kernels), &empty()).is_err());
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Arguments {
         Self::parse(&text)
     }
 
-    fn parse(text: &str) -> Self {
+    /// Takes a text apart; double quotes keep blanks together, as the kernel's parser does.
+    pub fn parse(text: &str) -> Self {
         let mut arguments = Vec::new();
         let (mut word, mut quoted) = (String::new(), false);
         for c in text.chars().chain(['\n']) {
@@ -52,11 +53,14 @@ impl Arguments {
 
     /// Whether `name` is there and not 0, no or off (dracut's getargbool).
     pub fn is_set(&self, name: &str) -> bool {
-        self.0
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .is_some_and(|(_, value)| !matches!(value.as_deref(), Some("0" | "no" | "off")))
+        self.switch(&[name]) == Some(true)
+    }
+
+    /// What the last of several names for one thing says: an old and a new name of an option, of which the image's
+    /// own command line may hold one and the user's another.
+    pub fn switch(&self, names: &[&str]) -> Option<bool> {
+        let (_, value) = self.0.iter().rev().find(|(n, _)| names.contains(&n.as_str()))?;
+        Some(!matches!(value.as_deref(), Some("0" | "no" | "off")))
     }
 
     /// Whether `name` is there at all.

@@ -49,9 +49,16 @@ impl<'a> Carrier<'a> {
         let before = self.carried.len();
         match fs::symlink_metadata(target) {
             // /lib is a symbolic link on most systems: what is appended to lib/ goes through it.
-            Ok(there) if there.is_dir() || (there.is_symlink() && target.is_dir()) => {
-                return self.directory(source, target);
+            Ok(there) if there.is_dir() => {
+                self.directory(source, target)?;
+                // The kernel, too, gives a folder that is there the mode and owner of the archive's (init/initramfs.c,
+                // do_name). Folders that the front-end itself made for appended files have those already.
+                if (there.mode(), there.uid(), there.gid()) != (data.mode(), data.uid(), data.gid()) {
+                    attributes(data, target)?;
+                }
+                return Ok(());
             }
+            Ok(there) if there.is_symlink() && target.is_dir() => return self.directory(source, target),
             Ok(_) => fs::remove_file(target)?,
             Err(_) => {}
         }
@@ -65,6 +72,10 @@ impl<'a> Carrier<'a> {
     }
 
     fn file(&mut self, source: &Path, data: &Metadata, target: &Path) -> io::Result<()> {
+        // The front-end has the runtime's links to folders, so that files could be appended below them.
+        if data.is_symlink() && fs::read_link(source).ok() == fs::read_link(target).ok() {
+            return Ok(());
+        }
         match fs::symlink_metadata(target) {
             Ok(there) if there.is_dir() => fs::remove_dir_all(target)?,
             Ok(_) => fs::remove_file(target)?,

@@ -7,11 +7,12 @@
 mod arguments;
 mod block;
 mod carry;
+mod checksum;
 mod sys;
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,8 @@ use arguments::Arguments;
 const OURS: &str = "/.btrsquash";
 /// Where the runtime is put together.
 const ROOT: &str = "/sysroot";
-/// How long to wait for a disk, where rd.timeout does not say.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long to wait for a disk, where rd.timeout does not say: USB takes its time, people at a console do not.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What went wrong, on what, and what to try.
 struct Failure {
@@ -106,10 +107,17 @@ fn boot() -> Result<std::convert::Infallible> {
         say("rd.break and rd.shell: there is no shell in this front-end, so the boot goes on; for a shell, convert the \
              image with --front-end dracut");
     }
+    for name in ["rd.live.overlay", "rd.live.ram", "rd.live.overlay.readonly"] {
+        if arguments.has(name) {
+            say(&format!("{name}: this front-end keeps what is written in memory and nothing else; for more, convert \
+                          the image with --front-end dracut"));
+        }
+    }
     let overlayfs = wants_overlayfs(&arguments, &config);
     let release = release();
     let mut loaded = load_modules(&arguments, &release, overlayfs)?;
     let squashfs = open_runtime(&arguments, &config, &mut loaded)?;
+    check(&arguments, &squashfs)?;
     mount_runtime(&arguments, &squashfs, overlayfs, &loaded)?;
     let carried = carry(&arguments, &config)?;
     depmod(&carried, &release);
@@ -120,14 +128,11 @@ fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// `rd.live.overlay.overlayfs` and, since dracut-ng 110, `rd.overlay` say; else what the image was made with.
+/// `rd.live.overlay.overlayfs`, `rd.overlayfs` and, since dracut-ng 110, `rd.overlay` say, the last of them; else what
+/// the image was made with.
 fn wants_overlayfs(arguments: &Arguments, config: &Config) -> bool {
-    for name in ["rd.live.overlay.overlayfs", "rd.overlayfs", "rd.overlay.overlayfs"] {
-        if arguments.has(name) {
-            return arguments.is_set(name);
-        }
-    }
-    config.get("overlay") == Some("overlayfs")
+    let names = ["rd.live.overlay.overlayfs", "rd.overlayfs", "rd.overlay.overlayfs", "rd.overlay"];
+    arguments.switch(&names).unwrap_or_else(|| config.get("overlay") == Some("overlayfs"))
 }
 
 /// Modules that were wanted and could not be loaded, with the reason.
@@ -184,11 +189,18 @@ fn load_modules(arguments: &Arguments, release: &str, overlayfs: bool) -> Result
 struct Squashfs {
     file: PathBuf,
     offset: u64,
+    /// 0: to the end.
     size: u64,
+    /// Whether it is the one that came in the image, whose checksum the image holds.
+    own: bool,
 }
 
 fn open_runtime(arguments: &Arguments, config: &Config, loaded: &mut Loaded) -> Result<Squashfs> {
-    let root = arguments.value("root").unwrap_or("");
+    let root = match arguments.value("root") {
+        // Old entries of boot loaders for monolithic images say this; the kernel never looked at it.
+        None | Some("/dev/ram" | "/dev/ram0" | "ramfs" | "rootfs" | "tmpfs") => "",
+        Some(root) => root,
+    };
     let live = root.strip_prefix("live:").map(|r| r.strip_prefix("//").map_or(r, |r| r)).unwrap_or("");
     if !root.is_empty() && live.is_empty() && config.get("runtime") != Some("retained") {
         return Err(failure(
@@ -229,7 +241,8 @@ fn open_runtime(arguments: &Arguments, config: &Config, loaded: &mut Loaded) -> 
             },
         ));
     }
-    Ok(Squashfs { file, offset: 0, size: 0 })
+    let own = file == Path::new("/squashfs.img");
+    Ok(Squashfs { file, offset: 0, size: 0, own })
 }
 
 /// The squashfs where the boot loader put it: /sys/firmware/initrd, since Linux 6.8 with retain_initrd.
@@ -238,7 +251,7 @@ fn retained() -> Result<Squashfs> {
     if !file.exists() {
         return Err(failure(
             "the runtime stays in the initrd where the boot loader put it, but the kernel did not keep it there",
-            "add retain_initrd to the kernel's command line",
+            "add retain_initrd to the kernel's command line (Linux 6.8 and later)",
         ));
     }
     let text = fs::read_to_string(format!("{OURS}/retained")).unwrap_or_default();
@@ -260,7 +273,7 @@ fn retained() -> Result<Squashfs> {
             ));
         }
     }
-    Ok(Squashfs { file, offset, size })
+    Ok(Squashfs { file, offset, size, own: true })
 }
 
 /// Whether a squashfs of `size` bytes lies at `offset`: magic, version 4.0, and its bytes_used.
@@ -347,7 +360,7 @@ fn on_media_device(
     };
     let kind = block::identify(&device).map_or("", |system| system.kind);
     if kind == "squashfs" {
-        return Ok(Squashfs { file: device, offset: 0, size: 0 });
+        return Ok(Squashfs { file: device, offset: 0, size: 0, own: false });
     }
     let media = format!("{OURS}/media");
     let _ = fs::create_dir_all(&media);
@@ -359,12 +372,42 @@ fn on_media_device(
     let name = arguments.value("rd.live.squashimg").unwrap_or("squashfs.img");
     let places = [format!("{media}/{folder}/{name}"), format!("{media}/{name}")];
     let found = places.iter().find(|p| Path::new(p).is_file());
-    found.map(|file| Squashfs { file: file.into(), offset: 0, size: 0 }).ok_or_else(|| {
+    found.map(|file| Squashfs { file: file.into(), offset: 0, size: 0, own: false }).ok_or_else(|| {
         failure(
             format!("{} holds neither {folder}/{name} nor {name}", device.display()),
             "copy the squashfs there, or name it with rd.live.dir= and rd.live.squashimg=",
         )
     })
+}
+
+/// Compares a squashfs that came in the image with the checksum it was made with. One on a disk is not read for that:
+/// it would take minutes from a CD.
+fn check(arguments: &Arguments, squashfs: &Squashfs) -> Result<()> {
+    let text = fs::read_to_string(format!("{OURS}/squashfs")).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let expected = words.next().zip(words.next());
+    let skipped = arguments.switch(&["rd.live.check"]) == Some(false);
+    let Some((size, sum)) = expected.filter(|_| squashfs.own && !skipped) else { return Ok(()) };
+    let source = squashfs.file.display();
+    let reading = |e: io::Error| failure(format!("reading {source}: {e}"), "is the machine's memory sound?");
+    let mut file = File::open(&squashfs.file).map_err(reading)?;
+    file.seek(SeekFrom::Start(squashfs.offset)).map_err(reading)?;
+    let limit = if squashfs.size == 0 { u64::MAX } else { squashfs.size };
+    let (read, found) = checksum::of(&mut file.take(limit)).map_err(reading)?;
+    if read.to_string() != size {
+        return Err(failure(
+            format!("{source} is damaged: it has {read} bytes, and was made with {size}"),
+            "was the image cut short while it was copied or loaded? compare its size and checksum with the original's",
+        ));
+    }
+    if format!("{found:016x}") != sum {
+        return Err(failure(
+            format!("{source} is damaged: its checksum is {found:016x}, and was {sum} when it was made"),
+            "load the image again and compare its checksum with the original's; rd.live.check=0 goes on nevertheless",
+        ));
+    }
+    detail(arguments, "the squashfs is what it was when it was made");
+    Ok(())
 }
 
 fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, loaded: &Loaded) -> Result<()> {
@@ -373,7 +416,11 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
         fs::create_dir_all(folder).map_err(failed(format!("making {folder}"), "give the machine more memory"))?;
     }
     let damaged = "was the image cut short or changed? compare its checksum, and convert it again";
-    let module = "the kernel may lack the module: convert the image with the --modules of the kernel that boots";
+    let module = if loaded.none_for.is_some() {
+        "boot the image with the kernel it was made for, or convert it with the --modules of this one"
+    } else {
+        "the kernel may lack the module: convert the image with the --modules of the kernel that boots"
+    };
     let source = squashfs.file.display();
     let device = block::loop_device(&squashfs.file, squashfs.offset, squashfs.size, false)
         .map_err(failed(format!("setting up a loop device for {source}{}", loaded.why()), module))?;
@@ -401,8 +448,11 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
             let _ = sys::set_times(&upper, (data.atime(), 0), (data.mtime(), 0));
         }
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-        sys::mount_at("LiveOS_rootfs", ROOT, "overlay", sys::MS_NOATIME, &options)
-            .map_err(failed(format!("mounting an overlayfs{}", loaded.why()), module))?;
+        sys::mount_at("LiveOS_rootfs", ROOT, "overlay", sys::MS_NOATIME, &options).map_err(failed(
+            format!("mounting an overlayfs{}", loaded.why()),
+            "the image may have been made for a device-mapper snapshot: rd.live.overlay.overlayfs=0 rd.overlayfs=0, or \
+             convert it with --overlay overlayfs",
+        ))?;
     } else {
         let cow = PathBuf::from(format!("{writable}/overlay"));
         // Sparse: what is written takes memory, what is not does not. dracut's default is 32 GiB.
@@ -418,7 +468,8 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
             .map_err(failed("setting up a loop device for what is written", module))?;
         let snapshot = block::snapshot("live-rw", &origin, &cow_device).map_err(failed(
             format!("setting up a device-mapper snapshot{}", loaded.why()),
-            "rd.live.overlay.overlayfs=1, or a kernel with dm-snapshot",
+            "the image may have been made for overlayfs: rd.live.overlay.overlayfs=1 rd.overlayfs=1, or convert it with \
+             --overlay dm",
         ))?;
         mount_or_explain(&snapshot, ROOT, "btrfs", sys::MS_NOATIME, loaded, "LiveOS/rootfs.img", damaged, module)?;
     }

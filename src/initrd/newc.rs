@@ -12,17 +12,29 @@ pub struct NewcWriter<W> {
     time: u32,
     inode: u32,
     written: u64,
+    owner: (u32, u32),
 }
 
 impl<W: Write> NewcWriter<W> {
     /// A writer into `inner` that gives every entry the time `time`, seconds since 1970 (newc holds 32 bits).
     pub fn new(inner: W, time: i64) -> Self {
-        Self { inner, time: u32::try_from(time.max(0)).unwrap_or(u32::MAX), inode: 0, written: 0 }
+        Self {
+            inner,
+            time: u32::try_from(time.max(0)).unwrap_or(u32::MAX),
+            inode: 0,
+            written: 0,
+            owner: (0, 0),
+        }
     }
 
     /// Bytes written so far.
     pub const fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Sets the owner and group of the entries that follow; it was root's before.
+    pub const fn owner(&mut self, uid: u32, gid: u32) {
+        self.owner = (uid, gid);
     }
 
     /// A directory with permission bits `mode`.
@@ -82,6 +94,8 @@ impl<W: Write> NewcWriter<W> {
         let mut builder = Builder::new(&name)
             .ino(self.inode)
             .mode(full_mode)
+            .uid(self.owner.0)
+            .gid(self.owner.1)
             .nlink(if full_mode & mode::S_IFMT == mode::S_IFDIR { 2 } else { 1 })
             .mtime(self.time);
         if let Node::CharDevice(device) | Node::BlockDevice(device) = node {

@@ -200,7 +200,8 @@ pub fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
 }
 
 /// Whether the kernel can show the initrd that the boot loader placed as /sys/firmware/initrd: init/initramfs.c since
-/// Linux 6.8 ("initramfs: Expose retained initrd as sysfs file"), on every architecture, when it is booted with
+/// Linux 6.8 (commit 2678fd2fe9ee, "initramfs: Expose retained initrd as sysfs file", in driver-core's changes for
+/// 6.8-rc1; Documentation/ABI/testing/sysfs-firmware-initrd), on every architecture, when it is booted with
 /// `retain_initrd`.
 pub(super) fn retained(release: &str, config: Option<&Config>) -> Result<(), String> {
     if version(release) < (6, 8, 0) {

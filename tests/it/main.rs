@@ -12,6 +12,5 @@ mod initrd;
 mod kernel;
 mod pages;
 mod qa;
-mod report;
 mod squashfs;
 mod vm;

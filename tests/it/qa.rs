@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use btrsquash::assemble::{self, Carry};
 use btrsquash::btrfs::{self, Features};
+use btrsquash::initrd::Encoding;
 use btrsquash::spool::ReadAt;
 use btrsquash::tree::{Device, Extent, Inode, Node, Tree};
 use btrsquash::{initrd, opened, split, squashfs};
@@ -429,6 +431,64 @@ fn verify_wants_early_segments_byte_for_byte() {
         paths(&report["missing"]).contains(&"kernel/x86/microcode/AuthenticAMD.bin".to_owned()),
         "{report:#}"
     );
+}
+
+#[test]
+fn a_runtime_is_found_however_it_is_carried() {
+    if !have("cpio") || !have("mksquashfs") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let old = small(dir.path());
+    let squashfs = dir.path().join("squashfs.img");
+    write_runtime(&runtime(&old), &squashfs);
+    // As convert does it: a regular file, or the body of an entry that the kernel skips.
+    let mut front_end = initrd::NewcWriter::new(Vec::new(), 0);
+    front_end.file("init", 0o755, b"#!/bin/sh\n").unwrap();
+    front_end.directory(".btrsquash", 0o755).unwrap();
+    front_end.file(".btrsquash/config", 0o644, b"handover=bare\n").unwrap();
+    let packed = initrd::compress(&front_end.finish().unwrap(), Encoding::Xz).unwrap();
+    let file = File::open(&squashfs).unwrap();
+    for (name, carry) in [("regular", Carry::Regular), ("retained", Carry::Retained)] {
+        let image = assemble::Image {
+            old: &Vec::new(),
+            early: &[],
+            bootconfig: None,
+            squashfs: Some((&file, carry)),
+            extra: &|_| vec![("etc/cmdline.d/x.conf".into(), b"root=live:x\n".to_vec())],
+            front_end: &packed,
+            time: 1,
+        };
+        let new = dir.path().join(name);
+        let parts = image.write(&mut File::create(&new).unwrap()).unwrap();
+        let (code, report) = verify(&old, &new);
+        assert_eq!((code, &report["holds"]), (0, &true.into()), "{name}: {report:#}");
+        let report = inspect(&new);
+        assert_eq!(report["identity"]["verdict"], "converted (btrsquash built-in)", "{name}");
+        let bytes = |i: usize| report["image"]["parts"][i]["bytes"].as_u64().unwrap();
+        assert_eq!(bytes(0), file.len(), "{name}");
+        assert_eq!(bytes(0) + bytes(1), parts.squashfs_cpio, "{name}");
+        assert_eq!(bytes(2), parts.front_end, "{name}");
+        assert!(report["front_end"]["notes"].to_string().contains("root=live:x"), "{name}");
+    }
+    // As Fedora's live media do, and with all of it in one compressed archive.
+    sh(
+        dir.path(),
+        "mkdir -p live/LiveOS; cp squashfs.img live/LiveOS; printf '#!/bin/sh\n' >live/init; chmod +x live/init
+        (cd live; find . | cpio -o -H newc --quiet | gzip) >fedora.img
+        mksquashfs tree bare.img -all-root -quiet -no-progress >/dev/null",
+        &[],
+    );
+    let (code, report) = verify(&old, &dir.path().join("fedora.img"));
+    assert_eq!(code, 0, "{report:#}");
+    // A squashfs that is the system itself: the kernel's own /root and /dev/console are not in it.
+    let bare = dir.path().join("bare.img");
+    let report = inspect(&bare);
+    assert_eq!((&report["identity"]["verdict"], &report["ram"]), (&"squashfs".into(), &Value::Null));
+    let (code, report) = verify(&old, &bare);
+    assert_eq!((code, paths(&report["missing"])), (1, vec!["dev/console".to_owned(), "root".to_owned()]));
+    let budget = btrsquash().arg("inspect").arg(&bare).args(["--max-ram", "1G"]).output().unwrap();
+    assert_eq!(budget.status.code(), Some(1));
 }
 
 #[test]
