@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys;
+use super::sys;
 
 /// Copies trees; remembers hard links.
 pub struct Carrier<'a> {
@@ -21,7 +21,12 @@ pub struct Carrier<'a> {
 impl<'a> Carrier<'a> {
     /// Copies what lies on the same file system as `from`.
     pub fn new(from: &Path, leave: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
-        Ok(Self { leave, links: HashMap::new(), device: fs::symlink_metadata(from)?.dev(), carried: Vec::new() })
+        Ok(Self {
+            leave,
+            links: HashMap::new(),
+            device: fs::symlink_metadata(from)?.dev(),
+            carried: Vec::new(),
+        })
     }
 
     /// Copies the content of directory `from` into `to`, replacing what has the same name.

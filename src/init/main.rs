@@ -364,10 +364,22 @@ fn on_media_device(
     }
     let media = format!("{OURS}/media");
     let _ = fs::create_dir_all(&media);
-    sys::mount_at(&device.to_string_lossy(), &media, kind, sys::MS_RDONLY, "").map_err(failed(
-        format!("mounting {} ({kind}){}", device.display(), loaded.why()),
-        "a file system driver may be missing: convert with --drivers NAME",
-    ))?;
+    // What was named by its device may hold a file system that is not told by its superblock here.
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let kinds = match kind {
+        "" => known.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect(),
+        kind => vec![kind],
+    };
+    let mut error = io::Error::other("no file system that this kernel knows");
+    let mounted = kinds.iter().any(|kind| {
+        sys::mount_at(&device.to_string_lossy(), &media, kind, sys::MS_RDONLY, "").map_err(|e| error = e).is_ok()
+    });
+    if !mounted {
+        return Err(failure(
+            format!("mounting {} ({}): {error}{}", device.display(), kinds.join(", "), loaded.why()),
+            "a file system driver may be missing: convert with --drivers NAME",
+        ));
+    }
     let folder = arguments.value("rd.live.dir").unwrap_or("LiveOS");
     let name = arguments.value("rd.live.squashimg").unwrap_or("squashfs.img");
     let places = [format!("{media}/{folder}/{name}"), format!("{media}/{name}")];
