@@ -180,7 +180,9 @@ impl Measured {
             Self::Moments(found) => {
                 for phase in &mut ram.phases {
                     let moment = found.moments.iter().find(|moment| moment.name == phase.name);
-                    phase.measured = moment.map(|moment| moment.used).or(phase.measured);
+                    // What a measured boot had to compute is not put beside the model as if it had been seen.
+                    let seen = moment.map(|m| m.used).filter(|used| used.origin == report::Origin::Measured);
+                    phase.measured = seen.or(phase.measured);
                 }
             }
         }

@@ -211,6 +211,21 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
     Ok(Found::Entry)
 }
 
+/// How many bytes from `at` on are zero, up to `end`.
+fn zeros(source: &dyn ReadAt, at: u64, end: u64) -> Option<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut next = at;
+    while next < end {
+        let count = (end - next).min(CHUNK as u64) as usize;
+        source.read_exact_at(&mut buffer[..count], next).ok()?;
+        match buffer[..count].iter().position(|&b| b != 0) {
+            Some(first) => return Some(next + first as u64 - at),
+            None => next += count as u64,
+        }
+    }
+    Some(end - at)
+}
+
 /// Where the body of the regular file `path` lies in a plain segment: the last one of that name that has a body.
 ///
 /// Only headers and names are read. `None` where there is none or the segment cannot be read.
@@ -224,8 +239,9 @@ pub fn find_body(source: &dyn ReadAt, segment: &Segment, path: &[u8]) -> Option<
         let mut bytes = [0; HEADER as usize];
         source.read_exact_at(&mut bytes, at).ok()?;
         let Ok(header) = parse(&bytes, at) else {
-            // Zeros between two archives of one segment.
-            at += 4;
+            // Zeros between two archives of one segment, which can be many.
+            let zeros = zeros(source, at, end)?;
+            at += if zeros < 4 { 4 } else { zeros / 4 * 4 };
             continue;
         };
         // The names of a plain segment were read before: none of them is longer than it can be.

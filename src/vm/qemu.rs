@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::error::Error;
 
@@ -203,17 +206,14 @@ impl Running {
             arguments.extend(["-serial".into(), port]);
         }
         arguments.extend(more.iter().map(OsString::from));
-        let mut child = Command::new(machine.program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| match e.kind() {
-                ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
-                    .hint(format!("apt install {}", machine.package)),
-                _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
-            })?;
+        let mut command = Command::new(machine.program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        end_with_us(&mut command);
+        let mut child = command.spawn().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
+                .hint(format!("apt install {}", machine.package)),
+            _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
+        })?;
         let (send, console) = channel();
         if let Some(mut stdout) = child.stdout.take() {
             thread::spawn(move || {
@@ -249,6 +249,16 @@ impl Running {
         let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let errors = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if errors.is_empty() { status } else { format!("{status}: {errors}") }
+    }
+}
+
+/// Has the kernel end the machine when we are killed, which leaves no time to do it ourselves (prctl(2),
+/// `PR_SET_PDEATHSIG`): it would run on for good, with all of its memory.
+#[expect(unsafe_code, reason = "what runs between fork and exec is for the caller to vouch for")]
+fn end_with_us(command: &mut Command) {
+    // SAFETY: one system call that allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
     }
 }
 

@@ -64,9 +64,9 @@ pub fn installer(flavour: &str) -> Option<(PathBuf, PathBuf)> {
 /// The `linux-image` package of the Debian 12 installer's kernel.
 pub fn kernel_package() -> Option<PathBuf> {
     let found = std::fs::read_dir(assets()).ok().and_then(|dir| {
-        dir.flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("linux-image-6.1")))
+        dir.flatten().map(|entry| entry.path()).find(|path| {
+            path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("linux-image-6.1."))
+        })
     });
     if found.is_none() {
         skip("no linux-image package among the assets: run samples/fetch");

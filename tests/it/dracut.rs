@@ -14,7 +14,7 @@ fn tools() -> bool {
 }
 
 /// A copy of `image` with an archive behind it, packed by GNU cpio and `through`, of the files that `script` makes.
-fn appended(dir: &Path, image: &Path, script: &str, through: &str) -> PathBuf {
+pub fn appended(dir: &Path, image: &Path, script: &str, through: &str) -> PathBuf {
     let made = dir.join("appended.img");
     let script = format!(
         "mkdir add; (cd add; {script}; find . -mindepth 1 | cpio --quiet -H newc -R 0:0 -o | {through} >../add.cpio)
@@ -25,7 +25,7 @@ fn appended(dir: &Path, image: &Path, script: &str, through: &str) -> PathBuf {
 }
 
 /// The lines that the system told about `what`.
-fn told(log: &Path, what: &str) -> String {
+pub fn told(log: &Path, what: &str) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let mark = format!("PROBE:{what}: ");
     let lines: Vec<&str> =
@@ -34,7 +34,7 @@ fn told(log: &Path, what: &str) -> String {
 }
 
 /// Memory in which the system cannot be unpacked as it was, and reaches its login prompt converted.
-const SYSTEMD_MIB: u64 = 512;
+pub const SYSTEMD_MIB: u64 = 512;
 
 #[test]
 fn a_system_with_systemd_reaches_its_login_prompt() {

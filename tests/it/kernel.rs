@@ -225,7 +225,7 @@ fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
 }
 
 /// An rpm as rpmbuild lays it out: a lead, a signature header padded to 8, a header, a packed newc payload.
-fn rpm(payload: &[u8], compressor: &str) -> Vec<u8> {
+pub fn rpm(payload: &[u8], compressor: &str) -> Vec<u8> {
     // Entries of type string: tag, type 6, offset, count 1.
     let header = |strings: &[(u32, &str)]| {
         let data: Vec<u8> = strings.iter().flat_map(|(_, text)| [text.as_bytes(), b"\0"].concat()).collect();

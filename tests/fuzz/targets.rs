@@ -1,0 +1,538 @@
+//! What is fuzzed: one function for each parser of untrusted bytes, and well-formed inputs to start from.
+//!
+//! Shared by the libFuzzer program beside this file and by tests/it/fuzz.rs, which runs the same functions on a fixed
+//! row of mutations. None of them may panic, hang, or take much memory; what they return does not matter.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use btrsquash::btrfs::{self, Features};
+use btrsquash::frontend::RuntimeFrom;
+use btrsquash::initrd::{self, Encoding, Initrd, Limits, NewcWriter};
+use btrsquash::kernel::{self, Wanted};
+use btrsquash::spool::ReadAt;
+use btrsquash::squashfs::{self, Compression};
+use btrsquash::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree};
+use btrsquash::{classify, inspect, opened, split};
+
+/// A parser.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Reads bytes; whether they were understood.
+    pub run: fn(&[u8]) -> bool,
+    /// Well-formed inputs.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 11] = [
+    Target { name: "segments", run: segments, seeds: segment_seeds },
+    Target { name: "newc", run: newc, seeds: newc_seeds },
+    Target { name: "lzop", run: segments, seeds: || stream_seeds(Encoding::Lzo) },
+    Target { name: "lz4", run: segments, seeds: || stream_seeds(Encoding::Lz4) },
+    Target { name: "squashfs", run: squashfs, seeds: squashfs_seeds },
+    Target { name: "btrfs", run: btrfs, seeds: btrfs_seeds },
+    Target { name: "module", run: module, seeds: module_seeds },
+    Target { name: "package", run: package, seeds: package_seeds },
+    Target { name: "vmlinuz", run: vmlinuz, seeds: vmlinuz_seeds },
+    Target { name: "bootconfig", run: bootconfig, seeds: bootconfig_seeds },
+    Target { name: "classify", run: classify, seeds: classify_seeds },
+];
+
+const RELEASE: &str = "6.1.0-fuzz";
+const LIMITS: Limits = Limits { max_unpacked: 64 << 20 };
+/// As much of each file is read.
+const MOST: u64 = 1 << 20;
+
+fn read_all(tree: &Tree) {
+    let mut buffer = vec![0; 64 << 10];
+    // Links multiply names, not bytes: inodes are read, and only so much of all together.
+    let mut left = 16_u64 << 20;
+    for inode in &tree.inodes {
+        if let Node::Regular(content) = &inode.node {
+            let mut at = 0;
+            while at < content.size.min(MOST) && left > 0 {
+                let len = (content.size - at).min(buffer.len() as u64);
+                left = left.saturating_sub(len);
+                if tree.read_at(content, &mut buffer[..len as usize], at).is_err() {
+                    break;
+                }
+                at += len;
+            }
+        }
+    }
+    for entry in tree.walk().take(10_000) {
+        let _ = (tree.get(&entry.path), tree.resolve(&entry.path));
+        let _ = btrsquash::tree::display(&entry.path);
+    }
+}
+
+fn judge(initrd: &Initrd) {
+    let class = classify::classify(initrd);
+    let _ = split::split(initrd, &class, &[]);
+    read_all(&initrd.tree);
+}
+
+/// A whole initrd, and all that is asked of one.
+fn segments(bytes: &[u8]) -> bool {
+    let initrd = initrd::read(&bytes.to_vec(), Path::new("fuzz"), &LIMITS, &|_| ());
+    let read = initrd.is_ok();
+    if let Ok(initrd) = initrd {
+        let sum: u64 = initrd.segments.iter().map(|s| s.size + s.padding).sum();
+        let end = initrd.bootconfig.as_ref().map_or(initrd.size, |range| range.start);
+        assert!(sum <= end, "segments of {sum} bytes in {end}");
+        judge(&initrd);
+        for segment in initrd.segments.iter().filter(|s| s.encoding == Encoding::Plain) {
+            let _ = initrd::find_body(&bytes.to_vec(), segment, b"squashfs.img");
+        }
+    }
+    if let Ok(image) = opened::read(Arc::new(bytes.to_vec()), Path::new("fuzz"), &LIMITS, &|_| ()) {
+        let _ = inspect::inspect(&image, 2);
+    }
+    read
+}
+
+/// A newc archive, plain and inside of a compressed segment.
+fn newc(bytes: &[u8]) -> bool {
+    let source = bytes.to_vec();
+    let plain = initrd::read(&source, Path::new("fuzz"), &LIMITS, &|_| ());
+    let Ok(packed) = initrd::compress(bytes, Encoding::Lz4) else { return false };
+    let packed = initrd::read(&packed, Path::new("fuzz"), &LIMITS, &|_| ());
+    if let (Ok(plain), Ok(packed)) = (&plain, &packed)
+        && plain.segments.iter().all(|s| s.encoding == Encoding::Plain)
+        && plain.bootconfig.is_none()
+    {
+        assert_eq!(plain.tree.inodes, packed.tree.inodes, "plain and packed differ");
+    }
+    plain.is_ok()
+}
+
+fn squashfs(bytes: &[u8]) -> bool {
+    if let Ok(tree) = squashfs::read(Arc::new(bytes.to_vec()), Path::new("fuzz")) {
+        read_all(&tree);
+        for (number, inode) in tree.inodes.iter().enumerate().take(100) {
+            if let Node::Regular(_) = inode.node {
+                let _ = squashfs::file(&tree, InodeId(number as u32)).map(|file| file.len());
+            }
+        }
+        return true;
+    }
+    false
+}
+
+/// An image given by its pages: its length, then the place and the bytes of each page that is not zero.
+struct Pages {
+    len: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+const PAGE: usize = 4096;
+
+impl Pages {
+    fn of(image: &dyn ReadAt) -> Self {
+        let mut pages = BTreeMap::new();
+        let mut page = vec![0; PAGE];
+        for at in (0..image.len() / PAGE as u64).map(|n| n * PAGE as u64) {
+            if image.read_exact_at(&mut page, at).is_ok() && page.iter().any(|&b| b != 0) {
+                pages.insert(at, page.clone());
+            }
+        }
+        Self { len: image.len(), pages }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut out = self.len.to_le_bytes().to_vec();
+        for (at, page) in &self.pages {
+            out.extend(at.to_le_bytes());
+            out.extend(page);
+        }
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (len, rest) = bytes.split_first_chunk::<8>()?;
+        let mut pages = BTreeMap::new();
+        for chunk in rest.chunks_exact(8 + PAGE) {
+            let (at, page) = chunk.split_first_chunk::<8>()?;
+            let at = u64::from_le_bytes(*at) / PAGE as u64 * PAGE as u64;
+            pages.insert(at, page.to_vec());
+        }
+        Some(Self { len: u64::from_le_bytes(*len) % (1 << 40), pages })
+    }
+
+    /// Makes the checksums of the superblock and of all tree blocks right again, so that damage gets behind them.
+    fn mend(&mut self) {
+        const SUPER: u64 = 64 << 10;
+        let Some(sb) = self.pages.get_mut(&SUPER) else { return };
+        let sum = crc32c::crc32c(&sb[32..]);
+        sb[..4].copy_from_slice(&sum.to_le_bytes());
+        let fsid: Vec<u8> = sb[32..48].to_vec();
+        let word = |at: usize| u32::from_le_bytes([sb[at], sb[at + 1], sb[at + 2], sb[at + 3]]);
+        let node = (word(0x94) as usize).clamp(PAGE, 64 << 10) / PAGE * PAGE;
+        let starts: Vec<u64> = self
+            .pages
+            .iter()
+            .filter(|(at, p)| **at != SUPER && p[32..48] == fsid[..])
+            .map(|(at, _)| *at)
+            .collect();
+        for start in starts {
+            let mut block = Vec::with_capacity(node);
+            for at in (0..node).step_by(PAGE) {
+                match self.pages.get(&start.wrapping_add(at as u64)) {
+                    Some(page) => block.extend_from_slice(page),
+                    None => block.resize(at + PAGE, 0),
+                }
+            }
+            let sum = crc32c::crc32c(&block[32..]);
+            if let Some(page) = self.pages.get_mut(&start) {
+                page[..4].copy_from_slice(&sum.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl ReadAt for Pages {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (at, byte) in (offset..).zip(buf.iter_mut()) {
+            let page = self.pages.get(&(at / PAGE as u64 * PAGE as u64));
+            *byte = page.map_or(0, |page| page[(at % PAGE as u64) as usize]);
+        }
+        Ok(())
+    }
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+fn btrfs(bytes: &[u8]) -> bool {
+    let Some(mut pages) = Pages::parse(bytes) else { return false };
+    pages.mend();
+    if let Ok(tree) = btrfs::read(Arc::new(pages), Path::new("fuzz")) {
+        read_all(&tree);
+        // Only where there is little: the pages are slow to read.
+        let size: u64 = tree
+            .inodes
+            .iter()
+            .map(|i| if let Node::Regular(c) = &i.node { c.size } else { 0 })
+            .fold(0, u64::saturating_add);
+        if size < MOST {
+            let _ = btrfs::verify_data(&tree);
+        }
+        return true;
+    }
+    false
+}
+
+/// A tree that holds `files`.
+fn tree(files: &[(&str, &[u8])]) -> Tree {
+    let data: Vec<u8> = files.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+    let mut tree = Tree::new(Arc::new(data));
+    let mut at = 0;
+    for (path, bytes) in files {
+        let len = bytes.len() as u64;
+        let extents =
+            if len == 0 { Vec::new() } else { vec![Extent { file_offset: 0, data_offset: at, len }] };
+        at += len;
+        let node = Node::Regular(Content { size: len, extents });
+        let mut folder = tree.root;
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let Some(name) = parts.pop() else { continue };
+        for part in parts {
+            folder = match tree.names(folder).and_then(|names| names.get(part.as_bytes())).copied() {
+                Some(id) => id,
+                None => put(&mut tree, folder, part, Node::Directory(BTreeMap::new())),
+            };
+        }
+        put(&mut tree, folder, name, node);
+    }
+    tree
+}
+
+fn put(tree: &mut Tree, folder: InodeId, name: &str, node: Node) -> InodeId {
+    let id = tree.add(Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node });
+    if let Node::Directory(names) = &mut tree.inode_mut(folder).node {
+        names.insert(name.as_bytes().into(), id);
+    }
+    id
+}
+
+fn of_tree(tree: Tree) -> Initrd {
+    Initrd {
+        tree,
+        segments: Vec::new(),
+        size: 0,
+        early_paths: Vec::new(),
+        skipped_bodies: Vec::new(),
+        bootconfig: None,
+        notes: Vec::new(),
+    }
+}
+
+const WANTED: Wanted<'_> = Wanted {
+    overlay: None,
+    compression: Compression::Xz,
+    bcj: true,
+    runtime: &RuntimeFrom::Initramfs,
+    drivers: &[],
+};
+
+const BUILT_IN: &[u8] =
+    b"kernel/fs/squashfs/squashfs.ko\nkernel/fs/btrfs/btrfs.ko\nkernel/drivers/md/dm-mod.ko\n\
+                          kernel/drivers/md/dm-snapshot.ko\nkernel/crypto/crc32c_generic.ko\n";
+
+const CONFIG: &[u8] = b"CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\nCONFIG_SQUASHFS_ZLIB=y\nCONFIG_RD_XZ=y\n";
+
+/// A kernel module, by each of the names that a compressed one has; a list of modules built in; a configuration.
+fn module(bytes: &[u8]) -> bool {
+    let mut found = false;
+    let folder = format!("lib/modules/{RELEASE}");
+    for suffix in ["", ".gz", ".xz", ".zst"] {
+        let path = format!("{folder}/kernel/drivers/block/loop.ko{suffix}");
+        let (builtin, config) = (format!("{folder}/modules.builtin"), format!("{folder}/config"));
+        found |= kernel::find(
+            &tree(&[(&path, bytes), (&builtin, BUILT_IN), (&config, CONFIG)]),
+            &[],
+            &[],
+            None,
+            &WANTED,
+        )
+        .is_ok();
+    }
+    let (builtin, modinfo, config) = (
+        format!("{folder}/modules.builtin"),
+        format!("{folder}/modules.builtin.modinfo"),
+        format!("{folder}/config"),
+    );
+    let files = [(builtin.as_str(), bytes), (modinfo.as_str(), bytes), (config.as_str(), bytes)];
+    found | kernel::find(&tree(&files), &[], &[], None, &WANTED).is_ok()
+}
+
+/// Calls `with` with a file that holds `bytes`.
+fn in_a_file(bytes: &[u8], with: impl FnOnce(&Path) -> bool) -> bool {
+    tempfile::NamedTempFile::new().is_ok_and(|mut file| file.write_all(bytes).is_ok() && with(file.path()))
+}
+
+fn package(bytes: &[u8]) -> bool {
+    let config = format!("lib/modules/{RELEASE}/config");
+    let builtin = format!("lib/modules/{RELEASE}/modules.builtin");
+    in_a_file(bytes, |path| {
+        kernel::find(
+            &tree(&[(&builtin, BUILT_IN), (&config, CONFIG)]),
+            &[],
+            &[path.to_path_buf()],
+            None,
+            &WANTED,
+        )
+        .is_ok()
+    })
+}
+
+fn vmlinuz(bytes: &[u8]) -> bool {
+    let builtin = format!("lib/modules/{RELEASE}/modules.builtin");
+    let all = [BUILT_IN, b"kernel/drivers/block/loop.ko\n"].concat();
+    let given = in_a_file(bytes, |path| {
+        kernel::find(&tree(&[(&builtin, &all)]), &[], &[], Some(path), &WANTED).is_ok()
+    });
+    let inside = format!("lib/modules/{RELEASE}/vmlinuz");
+    let _ = kernel::find(&tree(&[(&builtin, &all), (&inside, bytes)]), &[], &[], None, &WANTED);
+    given
+}
+
+fn bootconfig(bytes: &[u8]) -> bool {
+    let read = initrd::read(&bytes.to_vec(), Path::new("fuzz"), &LIMITS, &|_| ()).is_ok();
+    // The size and the sum are mended, so that the rest is looked at.
+    let mut image = bytes.to_vec();
+    let sum: u32 = bytes.iter().fold(0, |sum, &b| sum.wrapping_add(u32::from(b)));
+    image.extend((bytes.len() as u32).to_le_bytes());
+    image.extend(sum.to_le_bytes());
+    image.extend(b"#BOOTCONFIG\n");
+    let _ = initrd::read(&image, Path::new("fuzz"), &LIMITS, &|_| ());
+    read
+}
+
+/// The files that the verdict on an image rests on, their contents parted by 0xff.
+fn classify(bytes: &[u8]) -> bool {
+    const FILES: [&str; 8] = [
+        "init",
+        "etc/inittab",
+        "etc/os-release",
+        "usr/lib/os-release",
+        "etc/initrd-release",
+        "scripts/functions",
+        "sbin/init",
+        "lib/modules/6.1.0/modules.dep",
+    ];
+    let files: Vec<(&str, &[u8])> = FILES.into_iter().zip(bytes.split(|&b| b == 0xff)).collect();
+    let initrd = of_tree(tree(&files));
+    judge(&initrd);
+    true
+}
+
+fn small_archive() -> Vec<u8> {
+    let write = || -> io::Result<Vec<u8>> {
+        let mut newc = NewcWriter::new(Vec::new(), 1_700_000_000);
+        newc.directory("etc", 0o755)?;
+        newc.file("init", 0o755, b"#!/bin/sh\nmount -t proc proc /proc\nexec /sbin/init\n")?;
+        newc.file("etc/os-release", 0o644, b"NAME=fuzz\n")?;
+        newc.symlink("etc/link", "../init")?;
+        newc.device("null", 0o666, &Node::CharDevice(Device { major: 1, minor: 3 }))?;
+        newc.file("etc/text", 0o644, "some text, again and again; ".repeat(40).as_bytes())?;
+        newc.finish()
+    };
+    write().unwrap_or_default()
+}
+
+fn early_archive() -> Vec<u8> {
+    let write = || -> io::Result<Vec<u8>> {
+        let mut newc = NewcWriter::new(Vec::new(), 0);
+        for folder in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
+            newc.directory(folder, 0o755)?;
+        }
+        newc.file("kernel/x86/microcode/GenuineIntel.bin", 0o644, &[7; 300])?;
+        newc.finish()
+    };
+    let mut bytes = write().unwrap_or_default();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn packed(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
+    initrd::compress(bytes, encoding).unwrap_or_default()
+}
+
+fn stream_seeds(encoding: Encoding) -> Vec<Vec<u8>> {
+    let archive = small_archive();
+    let noise: Vec<u8> = (0..3000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    vec![
+        packed(&archive, encoding),
+        [packed(&archive, encoding), vec![0; 8], packed(&archive, encoding)].concat(),
+        packed(&[archive, noise].concat(), encoding),
+    ]
+}
+
+fn segment_seeds() -> Vec<Vec<u8>> {
+    let archive = small_archive();
+    let mut seeds: Vec<Vec<u8>> = Encoding::ALL.into_iter().map(|e| packed(&archive, e)).collect();
+    seeds.push(
+        [early_archive(), packed(&archive, Encoding::Zstd), vec![0; 7], packed(&archive, Encoding::Xz)]
+            .concat(),
+    );
+    seeds
+}
+
+fn newc_seeds() -> Vec<Vec<u8>> {
+    vec![small_archive(), [early_archive(), small_archive()].concat()]
+}
+
+fn squashfs_seeds() -> Vec<Vec<u8>> {
+    let text = "content that is the same for a while, ".repeat(2000).into_bytes();
+    let mut seeds = Vec::new();
+    for compression in Compression::ALL {
+        let options = squashfs::Options { compression, block_size: 4096, threads: 1, time: 1, bcj: false };
+        let Ok(mut out) = tempfile::tempfile() else { continue };
+        let Ok(target) = out.try_clone() else { continue };
+        if squashfs::write(&text, "LiveOS/rootfs.img", &[], &options, target, &|_| ()).is_ok() {
+            let mut bytes = Vec::new();
+            let _ = out.rewind().and_then(|()| out.read_to_end(&mut bytes));
+            seeds.push(bytes);
+        }
+    }
+    seeds
+}
+
+fn btrfs_seeds() -> Vec<Vec<u8>> {
+    let text = "content of more than one sector, ".repeat(300).into_bytes();
+    let names: Vec<String> = (0..60).map(|n| format!("many/file-with-a-long-name-{n}")).collect();
+    let mut files: Vec<(&str, &[u8])> = vec![("a/b/text", &text), ("a/small", b"inline"), ("a/empty", b"")];
+    files.extend(names.iter().map(|name| (name.as_str(), name.as_bytes())));
+    let mut tree = tree(&files);
+    let root = tree.root;
+    put(&mut tree, root, "link", Node::Symlink((*b"a/small").into()));
+    put(&mut tree, root, "null", Node::CharDevice(Device { major: 1, minor: 3 }));
+    if let Some(id) = tree.get("a/small") {
+        tree.inode_mut(id).nlink = 2;
+        if let Node::Directory(names) = &mut tree.inode_mut(root).node {
+            names.insert((*b"hard").into(), id);
+        }
+    }
+    let mut seeds = Vec::new();
+    for release in ["2.6.38", "6.1.0"] {
+        let options = btrfs::Options { free_space: 0, ..btrfs::Options::new(Features::for_kernel(release)) };
+        if let Ok(image) = btrfs::plan(&tree, &options) {
+            seeds.push(Pages::of(&image).write());
+        }
+    }
+    seeds
+}
+
+fn module_seeds() -> Vec<Vec<u8>> {
+    vec![
+        BUILT_IN.to_vec(),
+        b"CONFIG_RD_XZ=y\n# CONFIG_LOOP is not set\n".to_vec(),
+        b"loop.license=GPL\0loop.file=x\0".to_vec(),
+    ]
+}
+
+fn package_seeds() -> Vec<Vec<u8>> {
+    vec![b"!<arch>\ndebian-binary   1700000000  0     0     100644  4         `\n2.0\n".to_vec()]
+}
+
+fn vmlinuz_seeds() -> Vec<Vec<u8>> {
+    let kernel = [
+        b"Linux version %s\0Linux version 6.1.0-fuzz (x@y)\0IKCFG_ST".as_slice(),
+        &packed(CONFIG, Encoding::Gzip),
+        b"IKCFG_ED\0\0\0",
+        &[0x1f, 0x8b, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    ]
+    .concat();
+    let mut seeds = vec![kernel.clone()];
+    for encoding in [Encoding::Gzip, Encoding::Xz, Encoding::Zstd, Encoding::Lz4, Encoding::Bzip2] {
+        let payload = packed(&kernel, encoding);
+        let mut file = vec![0; 1024];
+        file[0x1f1] = 1;
+        file[0x202..0x206].copy_from_slice(b"HdrS");
+        file[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        file[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        file[0x300..0x30b].copy_from_slice(b"6.1.0-fuzz ");
+        file[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        file.extend(&payload);
+        seeds.push(file);
+        let mut zboot = b"MZ\0\0zimg".to_vec();
+        zboot.extend(64_u32.to_le_bytes());
+        zboot.extend((payload.len() as u32).to_le_bytes());
+        zboot.resize(64, 0);
+        zboot.extend(payload);
+        seeds.push(zboot);
+    }
+    seeds
+}
+
+fn bootconfig_seeds() -> Vec<Vec<u8>> {
+    let config = b"kernel { console = ttyS0 }\n\0";
+    let mut image = small_archive();
+    image.extend(config);
+    image.extend((config.len() as u32).to_le_bytes());
+    image.extend(config.iter().map(|&b| u32::from(b)).sum::<u32>().to_le_bytes());
+    image.extend(b"#BOOTCONFIG\n\0");
+    vec![image, config.to_vec(), small_archive()]
+}
+
+fn classify_seeds() -> Vec<Vec<u8>> {
+    let parts: [&[u8]; 4] = [
+        b"#!/bin/sh\n. /scripts/functions\nmount -t proc proc /proc\nmount -n -o move /proc ${rootmnt}/proc\nexec run-init ${rootmnt} /sbin/init\n",
+        b"::sysinit:/etc/rc\ntty1::respawn:/bin/sh\n",
+        b"NAME=\"Debian\"\nPRETTY_NAME='Debian \\\"12\\\"'\nVERSION_ID=12\n",
+        b"ID=dracut\nVERSION=\"059\"\n",
+    ];
+    vec![
+        parts.join(&0xff),
+        b"#!/sbin/busybox sh\nexec switch_root /newroot /sbin/init".to_vec(),
+        b"\x7fELF\x02\x01\x01".to_vec(),
+    ]
+}
