@@ -313,7 +313,7 @@ fn appended_files_go_where_they_went() {
         cat >plain/preseed.cfg <<'PRESEED'
 d-i debian-installer/locale string en_US.UTF-8
 d-i keyboard-configuration/xkb-keymap select us
-d-i preseed/early_command string exec >/dev/console 2>&1; ls -l /preseed.cfg /dev/console; ls -ldn /srv/mine /etc; cat /etc/default-release /srv/link; modprobe -v dummy; grep dummy /proc/modules; grep -c . /proc/1/cmdline; cat /proc/mounts; echo THE END
+d-i preseed/early_command string exec >/dev/console 2>&1; ls -l /preseed.cfg /dev/console; ls -ld /srv/mine /etc; cat /etc/default-release /srv/link; modprobe -v dummy; grep dummy /proc/modules; grep -c . /proc/1/cmdline; cat /proc/mounts; echo THE END
 PRESEED
         cd deb
         dpkg-deb --fsys-tarfile "$2" | tar -x --wildcards '*/kernel/drivers/net/dummy.ko'
@@ -324,9 +324,12 @@ PRESEED
         cp ../deb/$module lib/modules/$release/updates/
         echo linked >srv/mine/one; ln srv/mine/one srv/link; chmod 750 srv/mine
         echo replaced >updates/etc/default-release
-        printf '%s\n' lib/modules/$release/updates lib/modules/$release/updates/dummy.ko srv srv/mine srv/mine/one \
-            srv/link updates updates/etc updates/etc/default-release |
-            cpio --quiet -R 7:8 -H newc -o | gzip >../zipped.cpio
+        pack() { cpio --quiet -R $1 -H newc -o; }
+        {
+            printf '%s\n' srv srv/mine srv/mine/one srv/link | pack 7:8
+            printf '%s\n' lib/modules/$release/updates lib/modules/$release/updates/dummy.ko \
+                updates updates/etc updates/etc/default-release | pack 0:0
+        } | gzip >../zipped.cpio
         cd ../plain
         echo preseed.cfg | cpio --quiet -R 0:0 -H newc -o >../plain.cpio
         cd ..
@@ -340,11 +343,12 @@ PRESEED
     {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let line = |words: &str| text.lines().find(|line| line.contains(words)).unwrap_or_default();
-    assert!(line(" /srv/mine").starts_with("drwxr-x---") && line(" /srv/mine").contains(" 7 "), "{text}");
-    assert!(line(" /etc").starts_with("drwxr-xr-x") && line(" /etc").contains(" 0 "), "{text}");
+    let line = |end: &str| text.lines().find(|line| line.ends_with(end)).unwrap_or_default();
+    let (mine, etc) = (line(" /srv/mine"), line(" /etc"));
+    assert!(mine.starts_with("drwxr-x---") && mine.contains(" 7 "), "{text}");
+    assert!(etc.starts_with("drwxr-xr-x") && etc.contains(" root "), "{text}");
     assert!(line(" /dev/console").contains("5,   1"), "{text}");
-    assert!(line(" / btrfs").starts_with("/dev/mapper/live-rw"), "{text}");
+    assert!(text.contains("/dev/mapper/live-rw / btrfs rw"), "{text}");
 }
 
 #[test]
