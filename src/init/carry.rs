@@ -87,11 +87,14 @@ impl<'a> Carrier<'a> {
             Err(_) => {}
         }
         self.carried.push(target.to_owned());
+        let inode = (data.dev(), data.ino());
+        // A file whose other names were carried and removed before has one name left, and is a link nevertheless.
+        if let Some(first) = self.links.get(&inode) {
+            fs::hard_link(first, target)?;
+            return fs::remove_file(source);
+        }
         if data.nlink() > 1 {
-            if let Some(first) = self.links.get(&(data.dev(), data.ino())) {
-                return fs::hard_link(first, target);
-            }
-            self.links.insert((data.dev(), data.ino()), target.to_owned());
+            self.links.insert(inode, target.to_owned());
         }
         let kind = data.file_type();
         if kind.is_symlink() {
