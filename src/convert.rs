@@ -17,6 +17,7 @@ pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
 use crate::assemble::{self, Carry, Image, OutputFile};
 use crate::btrfs::{self, Features};
 use crate::classify::{self, Classification, Verdict};
+use crate::cores::Cores;
 use crate::error::Error;
 use crate::frontend::{FrontEnd, KernelModules, Plan, RuntimeFrom, built_in, dracut};
 use crate::initrd::{self, Encoding, Initrd};
@@ -255,7 +256,6 @@ fn make(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<
     let squashfs_options = squashfs::Options {
         compression: request.compression,
         block_size: request.block_size,
-        threads: request.threads,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
         bcj: prepared.kernels.iter().all(|k| k.bcj),
     };
@@ -263,17 +263,19 @@ fn make(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<
     if into_cpio {
         fits(&image, request)?;
     }
+    let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
     let target = out.try_clone().context("opening the temporary file for the squashfs again")?;
     let facts = image.facts();
     let total = image.len();
     let (front_end, written) = thread::scope(|scope| {
-        let front_end = scope.spawn(|| front_end(request, prepared));
+        let front_end = scope.spawn(|| front_end(request, prepared, &cores));
         let written = squashfs::write(
             &image,
             "LiveOS/rootfs.img",
             image.regions(),
             &squashfs_options,
+            &cores,
             target,
             &|done| watch(Stage::Compress, done, total),
         );
@@ -317,7 +319,8 @@ fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
     if estimate / 1.5 > NEWC_MAX as f64 { Err(too_large(estimate as u64)) } else { Ok(()) }
 }
 
-fn front_end(request: &Request, prepared: &Prepared) -> Result<(FrontEnd, Vec<u8>), Error> {
+fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
+    let _turn = cores.turn();
     let not_carried: Vec<String> =
         prepared.image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok()).collect();
     let plan = Plan {

@@ -3,6 +3,7 @@
 //! The library never prints, never runs anything of an image and never joins a path of an image to a host path.
 //! The modules stand in the order in which the data flows.
 
+pub mod cores;
 pub mod error;
 pub mod spool;
 pub mod tree;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys;
+use super::sys;
 
 /// Copies trees; remembers hard links.
 pub struct Carrier<'a> {
@@ -21,7 +21,12 @@ pub struct Carrier<'a> {
 impl<'a> Carrier<'a> {
     /// Copies what lies on the same file system as `from`.
     pub fn new(from: &Path, leave: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
-        Ok(Self { leave, links: HashMap::new(), device: fs::symlink_metadata(from)?.dev(), carried: Vec::new() })
+        Ok(Self {
+            leave,
+            links: HashMap::new(),
+            device: fs::symlink_metadata(from)?.dev(),
+            carried: Vec::new(),
+        })
     }
 
     /// Copies the content of directory `from` into `to`, replacing what has the same name.
@@ -82,11 +87,14 @@ impl<'a> Carrier<'a> {
             Err(_) => {}
         }
         self.carried.push(target.to_owned());
+        let inode = (data.dev(), data.ino());
+        // A file whose other names were carried and removed before has one name left, and is a link nevertheless.
+        if let Some(first) = self.links.get(&inode) {
+            fs::hard_link(first, target)?;
+            return fs::remove_file(source);
+        }
         if data.nlink() > 1 {
-            if let Some(first) = self.links.get(&(data.dev(), data.ino())) {
-                return fs::hard_link(first, target);
-            }
-            self.links.insert((data.dev(), data.ino()), target.to_owned());
+            self.links.insert(inode, target.to_owned());
         }
         let kind = data.file_type();
         if kind.is_symlink() {

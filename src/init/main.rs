@@ -69,7 +69,12 @@ struct Config(Vec<(String, String)>);
 impl Config {
     fn read() -> Self {
         let text = fs::read_to_string(format!("{OURS}/config")).unwrap_or_default();
-        Self(text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        Self(
+            text.lines()
+                .filter_map(|l| l.split_once('='))
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
+        )
     }
     fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -98,19 +103,25 @@ fn boot() -> Result<std::convert::Infallible> {
         ("devtmpfs", "/dev", "devtmpfs", sys::MS_NOSUID | sys::MS_STRICTATIME, "mode=0755"),
     ] {
         let _ = fs::create_dir(target);
-        sys::mount_at(source, target, kind, flags, data)
-            .map_err(failed(format!("mounting {kind} on {target}"), "a kernel with proc, sysfs and devtmpfs"))?;
+        sys::mount_at(source, target, kind, flags, data).map_err(failed(
+            format!("mounting {kind} on {target}"),
+            "a kernel with proc, sysfs and devtmpfs",
+        ))?;
     }
     let arguments = Arguments::read();
     let config = Config::read();
     if arguments.has("rd.break") || arguments.has("rd.shell") {
-        say("rd.break and rd.shell: there is no shell in this front-end, so the boot goes on; for a shell, convert the \
-             image with --front-end dracut");
+        say(
+            "rd.break and rd.shell: there is no shell in this front-end, so the boot goes on; for a shell, convert the \
+             image with --front-end dracut",
+        );
     }
     for name in ["rd.live.overlay", "rd.live.ram", "rd.live.overlay.readonly"] {
         if arguments.has(name) {
-            say(&format!("{name}: this front-end keeps what is written in memory and nothing else; for more, convert \
-                          the image with --front-end dracut"));
+            say(&format!(
+                "{name}: this front-end keeps what is written in memory and nothing else; for more, convert \
+                          the image with --front-end dracut"
+            ));
         }
     }
     let overlayfs = wants_overlayfs(&arguments, &config);
@@ -219,9 +230,15 @@ fn open_runtime(arguments: &Arguments, config: &Config, loaded: &mut Loaded) -> 
             ));
         }
     }
-    if let Some(wanted) = ["LABEL=", "UUID=", "CDLABEL="].iter().find_map(|p| live.strip_prefix(p).map(|v| (*p, v))) {
+    if let Some(wanted) =
+        ["LABEL=", "UUID=", "CDLABEL="].iter().find_map(|p| live.strip_prefix(p).map(|v| (*p, v)))
+    {
         return on_media(arguments, loaded, &format!("{}{}", wanted.0, wanted.1), |system| {
-            if wanted.0 == "UUID=" { system.uuid.eq_ignore_ascii_case(wanted.1) } else { system.label == wanted.1 }
+            if wanted.0 == "UUID=" {
+                system.uuid.eq_ignore_ascii_case(wanted.1)
+            } else {
+                system.label == wanted.1
+            }
         });
     }
     if live.starts_with("/dev/") {
@@ -257,7 +274,8 @@ fn retained() -> Result<Squashfs> {
     let text = fs::read_to_string(format!("{OURS}/retained")).unwrap_or_default();
     let mut numbers = text.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0));
     let (mut offset, size) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let mut initrd = File::open(&file).map_err(failed("opening /sys/firmware/initrd", "run as the first program"))?;
+    let mut initrd =
+        File::open(&file).map_err(failed("opening /sys/firmware/initrd", "run as the first program"))?;
     if !squashfs_at(&mut initrd, offset, size) {
         // A boot loader put something before the image: look for it on every multiple of four.
         offset = find_squashfs(&mut initrd, size).ok_or_else(|| {
@@ -319,7 +337,8 @@ fn on_media(
     matches: impl Fn(&block::FileSystem) -> bool,
 ) -> Result<Squashfs> {
     on_media_device(arguments, loaded, wanted, &mut || {
-        let mut names: Vec<_> = fs::read_dir("/sys/class/block").ok()?.flatten().map(|e| e.file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir("/sys/class/block").ok()?.flatten().map(|e| e.file_name()).collect();
         names.sort();
         names
             .iter()
@@ -335,7 +354,8 @@ fn on_media_device(
     wanted: &str,
     find: &mut dyn FnMut() -> Option<PathBuf>,
 ) -> Result<Squashfs> {
-    let patience = arguments.value("rd.timeout").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+    let patience =
+        arguments.value("rd.timeout").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs);
     let start = Instant::now();
     let device = loop {
         if let Some(device) = find() {
@@ -364,10 +384,24 @@ fn on_media_device(
     }
     let media = format!("{OURS}/media");
     let _ = fs::create_dir_all(&media);
-    sys::mount_at(&device.to_string_lossy(), &media, kind, sys::MS_RDONLY, "").map_err(failed(
-        format!("mounting {} ({kind}){}", device.display(), loaded.why()),
-        "a file system driver may be missing: convert with --drivers NAME",
-    ))?;
+    // What was named by its device may hold a file system that is not told by its superblock here.
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let kinds = match kind {
+        "" => known.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect(),
+        kind => vec![kind],
+    };
+    let mut error = io::Error::other("no file system that this kernel knows");
+    let mounted = kinds.iter().any(|kind| {
+        sys::mount_at(&device.to_string_lossy(), &media, kind, sys::MS_RDONLY, "")
+            .map_err(|e| error = e)
+            .is_ok()
+    });
+    if !mounted {
+        return Err(failure(
+            format!("mounting {} ({}): {error}{}", device.display(), kinds.join(", "), loaded.why()),
+            "a file system driver may be missing: convert with --drivers NAME",
+        ));
+    }
     let folder = arguments.value("rd.live.dir").unwrap_or("LiveOS");
     let name = arguments.value("rd.live.squashimg").unwrap_or("squashfs.img");
     let places = [format!("{media}/{folder}/{name}"), format!("{media}/{name}")];
@@ -413,7 +447,8 @@ fn check(arguments: &Arguments, squashfs: &Squashfs) -> Result<()> {
 fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, loaded: &Loaded) -> Result<()> {
     let [live, lower, writable] = ["live", "lower", "rw"].map(|name| format!("{OURS}/{name}"));
     for folder in [&live, &lower, &writable] {
-        fs::create_dir_all(folder).map_err(failed(format!("making {folder}"), "give the machine more memory"))?;
+        fs::create_dir_all(folder)
+            .map_err(failed(format!("making {folder}"), "give the machine more memory"))?;
     }
     let damaged = "was the image cut short or changed? compare its checksum, and convert it again";
     let module = if loaded.none_for.is_some() {
@@ -424,7 +459,16 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
     let source = squashfs.file.display();
     let device = block::loop_device(&squashfs.file, squashfs.offset, squashfs.size, false)
         .map_err(failed(format!("setting up a loop device for {source}{}", loaded.why()), module))?;
-    mount_or_explain(&device, &live, "squashfs", sys::MS_RDONLY, loaded, &format!("{source}"), damaged, module)?;
+    mount_or_explain(
+        &device,
+        &live,
+        "squashfs",
+        sys::MS_RDONLY,
+        loaded,
+        &format!("{source}"),
+        damaged,
+        module,
+    )?;
     let image = PathBuf::from(format!("{live}/LiveOS/rootfs.img"));
     if !image.is_file() {
         return Err(failure(format!("{source} holds no LiveOS/rootfs.img"), damaged));
@@ -435,7 +479,16 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
     sys::mount_at("tmpfs", &writable, "tmpfs", 0, "mode=0755")
         .map_err(failed("mounting a tmpfs for what is written", "a kernel with tmpfs"))?;
     if overlayfs {
-        mount_or_explain(&origin, &lower, "btrfs", sys::MS_RDONLY, loaded, "LiveOS/rootfs.img", damaged, module)?;
+        mount_or_explain(
+            &origin,
+            &lower,
+            "btrfs",
+            sys::MS_RDONLY,
+            loaded,
+            "LiveOS/rootfs.img",
+            damaged,
+            module,
+        )?;
         let (upper, work) = (format!("{writable}/upper"), format!("{writable}/work"));
         let making = "making the folders of the overlay";
         for folder in [&upper, &work] {
@@ -471,7 +524,16 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
             "the image may have been made for overlayfs: rd.live.overlay.overlayfs=1 rd.overlayfs=1, or convert it with \
              --overlay dm",
         ))?;
-        mount_or_explain(&snapshot, ROOT, "btrfs", sys::MS_NOATIME, loaded, "LiveOS/rootfs.img", damaged, module)?;
+        mount_or_explain(
+            &snapshot,
+            ROOT,
+            "btrfs",
+            sys::MS_NOATIME,
+            loaded,
+            "LiveOS/rootfs.img",
+            damaged,
+            module,
+        )?;
     }
     detail(arguments, format!("the runtime is mounted on {ROOT}"));
     Ok(())
@@ -502,7 +564,8 @@ fn carry(arguments: &Arguments, config: &Config) -> Result<Vec<PathBuf>> {
         .lines()
         .map(|line| format!("/{line}"))
         .collect();
-    let ours = ["/init", OURS, ROOT, "/squashfs.img", "/updates", "/proc", "/sys", "/dev", "/.btrsquash-probe"];
+    let ours =
+        ["/init", OURS, ROOT, "/squashfs.img", "/updates", "/proc", "/sys", "/dev", "/.btrsquash-probe"];
     let own_cmdline = config.get("cmdline").unwrap_or("/etc/cmdline.d/20-btrsquash.conf").to_owned();
     // Folders of ours hold nothing else unless someone put it there.
     let leave = |path: &Path| {
@@ -516,7 +579,8 @@ fn carry(arguments: &Arguments, config: &Config) -> Result<Vec<PathBuf>> {
                 && not_carried.iter().any(|n| *n == text)
                 && not_carried_only(path, &not_carried))
     };
-    let copying = |what: &str| failed(format!("copying {what} into the runtime"), "give the machine more memory");
+    let copying =
+        |what: &str| failed(format!("copying {what} into the runtime"), "give the machine more memory");
     let mut carrier = carry::Carrier::new(Path::new("/"), &leave).map_err(copying("appended files"))?;
     carrier.directory(Path::new("/"), Path::new(ROOT)).map_err(copying("appended files"))?;
     let nothing = |_: &Path| false;
@@ -616,7 +680,8 @@ fn hand_over(arguments: &Arguments, config: &Config) -> Result<std::convert::Inf
         sys::mount_at("tmpfs", &run, "tmpfs", flags, "mode=0755")
             .map_err(failed("mounting a tmpfs on /run", "a kernel with tmpfs"))?;
     }
-    let moving = |e: io::Error| failure(format!("moving the runtime to /: {e}"), "this should not happen: report it");
+    let moving =
+        |e: io::Error| failure(format!("moving the runtime to /: {e}"), "this should not happen: report it");
     let device = fs::metadata("/").map_err(moving)?.dev();
     free(Path::new("/"), device);
     std::env::set_current_dir(ROOT).map_err(moving)?;

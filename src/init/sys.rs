@@ -33,8 +33,13 @@ mod number {
 }
 
 unsafe extern "C" {
-    fn mount(source: *const c_char, target: *const c_char, kind: *const c_char, flags: c_ulong, data: *const c_void)
-    -> c_int;
+    fn mount(
+        source: *const c_char,
+        target: *const c_char,
+        kind: *const c_char,
+        flags: c_ulong,
+        data: *const c_void,
+    ) -> c_int;
     fn umount2(target: *const c_char, flags: c_int) -> c_int;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
@@ -54,8 +59,15 @@ fn check(result: c_int) -> io::Result<()> {
 }
 
 /// mount(2).
-pub fn mount_at(source: &str, target: impl AsRef<Path>, kind: &str, flags: c_ulong, data: &str) -> io::Result<()> {
-    let (source, target, kind, data) = (CString::new(source)?, c(target)?, CString::new(kind)?, CString::new(data)?);
+pub fn mount_at(
+    source: &str,
+    target: impl AsRef<Path>,
+    kind: &str,
+    flags: c_ulong,
+    data: &str,
+) -> io::Result<()> {
+    let (source, target, kind, data) =
+        (CString::new(source)?, c(target)?, CString::new(kind)?, CString::new(data)?);
     // SAFETY: all four are strings that end with NUL and live through the call.
     check(unsafe { mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) })
 }
@@ -95,8 +107,9 @@ pub fn load_module(file: &File, bytes: impl FnOnce() -> io::Result<Vec<u8>>) -> 
     }
     let image = bytes()?;
     // SAFETY: the image with its length, a string that ends with NUL.
-    let result =
-        unsafe { syscall(number::INIT_MODULE as c_long, image.as_ptr(), image.len() as c_ulong, c"".as_ptr()) };
+    let result = unsafe {
+        syscall(number::INIT_MODULE as c_long, image.as_ptr(), image.len() as c_ulong, c"".as_ptr())
+    };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -142,4 +155,3 @@ pub fn flush() {
 pub const fn device(major: u64, minor: u64) -> u64 {
     (major & 0xfff) << 8 | (minor & 0xff) | (minor & !0xff) << 12 | (major & !0xfff) << 32
 }
-

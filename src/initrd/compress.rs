@@ -20,8 +20,9 @@ pub fn compress(input: &[u8], encoding: Encoding) -> Result<Vec<u8>, Error> {
 }
 
 fn packed(input: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
-    let mut options = LzmaOptions::new_preset(9)?;
-    options.dict_size(DICTIONARY).nice_len(273);
+    // As blocks of the squashfs are packed: with so small a dictionary the highest preset is slower and no smaller.
+    let mut options = LzmaOptions::new_preset(6)?;
+    options.dict_size(DICTIONARY).nice_len(32).depth(12);
     Ok(match encoding {
         Encoding::Plain => input.to_vec(),
         Encoding::Gzip => {

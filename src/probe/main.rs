@@ -165,7 +165,9 @@ fn watch(eyes: &Eyes) {
         }
         if !told_log {
             told_log = true;
-            for line in log().lines().filter(|line| line.contains("Memory: ") || line.contains("Freeing initrd")) {
+            for line in
+                log().lines().filter(|line| line.contains("Memory: ") || line.contains("Freeing initrd"))
+            {
                 let _ = port.write_all(format!("# {line}\n").as_bytes());
             }
         }

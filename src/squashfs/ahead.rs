@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::codec::Encoder;
 use super::{Compression, Options};
 use crate::btrfs::{Arch, Hint, Region};
+use crate::cores::Cores;
 use crate::spool::ReadAt;
 
 /// Bytes that a thread takes at once: with small blocks, one at a time would be mostly waiting for the lock.
@@ -148,6 +149,7 @@ struct State {
 /// Compresses [`Blocks`] on several threads, never far ahead of the taker.
 pub(super) struct Ahead<'a> {
     blocks: &'a Blocks<'a>,
+    cores: &'a Cores,
     /// Batches that may be under way or wait at once.
     window: usize,
     state: Mutex<State>,
@@ -156,11 +158,12 @@ pub(super) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(blocks: &'a Blocks<'a>, threads: usize) -> Self {
+    pub(super) fn new(blocks: &'a Blocks<'a>, cores: &'a Cores) -> Self {
         Self {
             blocks,
+            cores,
             // One more than is being compressed, for each thread: a slow batch does not stop the others at once.
-            window: threads * 2,
+            window: cores.count() * 2,
             state: Mutex::new(State {
                 next: 0,
                 taken: 0,
@@ -197,10 +200,12 @@ impl<'a> Ahead<'a> {
             let Some(&batch) = self.blocks.batches.get(number).filter(|_| !state.stop) else { return };
             state.next += 1;
             drop(state);
+            let turn = self.cores.turn();
             let done = match &mut encoder {
                 Ok(encoder) => self.blocks.compress(encoder, batch),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
+            drop(turn);
             self.lock().ready.insert(number, done);
             self.changed.notify_all();
         }

@@ -116,8 +116,6 @@ pub struct Options {
     pub compression: Compression,
     /// Bytes in a block: a power of two from [`MIN_BLOCK_SIZE`] to [`MAX_BLOCK_SIZE`].
     pub block_size: u32,
-    /// How many blocks are compressed at once; 0 for one on each core. The image does not depend on it.
-    pub threads: usize,
     /// Seconds since 1970, for the superblock and every inode.
     pub time: u32,
     /// Whether xz may use the branch filters: the kernel that reads the image must have been built with them.
@@ -126,6 +124,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Xz, block_size: MAX_BLOCK_SIZE, threads: 0, time: 0, bcj: false }
+        Self { compression: Compression::Xz, block_size: MAX_BLOCK_SIZE, time: 0, bcj: false }
     }
 }

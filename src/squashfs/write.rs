@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::num::NonZero;
 use std::thread;
 
 use backhand::compression::{
@@ -23,6 +22,7 @@ use super::ahead::{Ahead, Blocks, Taker};
 use super::codec::{Encoder, ZSTD_LEVEL};
 use super::{Compression, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options};
 use crate::btrfs::{Arch, Hint, Region};
+use crate::cores::Cores;
 use crate::error::Error;
 use crate::spool::ReadAt;
 
@@ -48,7 +48,7 @@ pub struct Written {
 ///
 /// `regions` say what lies where in `content`, sorted: zeros are not read, machine code may be filtered.
 /// `progress` is told how many bytes of `content` are done. `out` is written from its start. The bytes depend on
-/// `content`, `regions` and `options` but for `threads`.
+/// `content`, `regions` and `options`, never on `cores`, of which each that is free compresses.
 ///
 /// Memory: per thread an encoder (xz: 12 times the block size) and 2 MiB of content with its result.
 ///
@@ -59,18 +59,15 @@ pub fn write(
     path: &str,
     regions: &[Region],
     options: &Options,
+    cores: &Cores,
     out: File,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Written, Error> {
     check(content, path, options)?;
     let blocks = Blocks::new(content, regions, options);
-    let threads = match options.threads {
-        0 => thread::available_parallelism().map_or(1, NonZero::get),
-        threads => threads,
-    };
-    let ahead = Ahead::new(&blocks, threads);
+    let ahead = Ahead::new(&blocks, cores);
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..cores.count() {
             scope.spawn(|| ahead.work());
         }
         let mut written = Written { size: 0, content: blocks.len(), blocks: 0, holes: 0, stored: 0 };

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use btrsquash::btrfs::{self, Features};
+use btrsquash::cores::Cores;
 use btrsquash::frontend::RuntimeFrom;
 use btrsquash::initrd::{self, Encoding, Initrd, Limits, NewcWriter};
 use btrsquash::kernel::{self, Wanted};
@@ -434,10 +435,11 @@ fn squashfs_seeds() -> Vec<Vec<u8>> {
     let text = "content that is the same for a while, ".repeat(2000).into_bytes();
     let mut seeds = Vec::new();
     for compression in Compression::ALL {
-        let options = squashfs::Options { compression, block_size: 4096, threads: 1, time: 1, bcj: false };
+        let options = squashfs::Options { compression, block_size: 4096, time: 1, bcj: false };
         let Ok(mut out) = tempfile::tempfile() else { continue };
         let Ok(target) = out.try_clone() else { continue };
-        if squashfs::write(&text, "LiveOS/rootfs.img", &[], &options, target, &|_| ()).is_ok() {
+        if squashfs::write(&text, "LiveOS/rootfs.img", &[], &options, &Cores::new(1), target, &|_| ()).is_ok()
+        {
             let mut bytes = Vec::new();
             let _ = out.rewind().and_then(|()| out.read_to_end(&mut bytes));
             seeds.push(bytes);

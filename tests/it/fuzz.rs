@@ -124,6 +124,14 @@ fn child() {
     files.sort();
     seeds.extend(files.into_iter().map(|file| std::fs::read(file).unwrap()));
     assert!(seeds.iter().all(|seed| !seed.is_empty()));
+    // What libFuzzer may start from.
+    if let Some(corpus) = std::env::var_os("BTRSQUASH_FUZZ_CORPUS") {
+        let corpus = PathBuf::from(corpus).join(&name);
+        std::fs::create_dir_all(&corpus).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(corpus.join(number.to_string()), seed).unwrap();
+        }
+    }
     static ROUND: AtomicU64 = AtomicU64::new(0);
     std::thread::spawn(|| {
         let mut last = 0;

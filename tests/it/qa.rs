@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use btrsquash::assemble::{self, Carry};
 use btrsquash::btrfs::{self, Features};
+use btrsquash::cores::Cores;
 use btrsquash::initrd::Encoding;
 use btrsquash::spool::ReadAt;
 use btrsquash::tree::{Device, Extent, Inode, Node, Tree};
@@ -248,7 +249,8 @@ fn write_runtime(tree: &Tree, path: &Path) {
         ..Default::default()
     };
     let out = File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap();
-    squashfs::write(&image, "LiveOS/rootfs.img", image.regions(), &options, out, &|_| ()).unwrap();
+    squashfs::write(&image, "LiveOS/rootfs.img", image.regions(), &options, &Cores::new(0), out, &|_| ())
+        .unwrap();
 }
 
 /// The runtime's tree of an image.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use btrsquash::btrfs::{Arch, Hint, Region};
+use btrsquash::cores::Cores;
 use btrsquash::error::Kind;
 use btrsquash::spool::ReadAt;
 use btrsquash::squashfs::{self, Compression, Options, Written};
@@ -59,8 +60,18 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 fn write_to(path: &Path, content: &dyn ReadAt, regions: &[Region], options: &Options) -> Written {
+    write_on(&Cores::new(2), path, content, regions, options)
+}
+
+fn write_on(
+    cores: &Cores,
+    path: &Path,
+    content: &dyn ReadAt,
+    regions: &[Region],
+    options: &Options,
+) -> Written {
     let out = File::create(path).unwrap();
-    squashfs::write(content, PATH, regions, options, out, &|_| {}).unwrap()
+    squashfs::write(content, PATH, regions, options, cores, out, &|_| {}).unwrap()
 }
 
 fn open(path: &Path) -> Tree {
@@ -104,7 +115,7 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
     let machine = [Region { offset: 0, len: 14_345_678, hint: Hint::MachineCode(Arch::X86) }];
     for compression in Compression::ALL {
         for block_size in [4 << 10, 128 << 10, 1 << 20] {
-            let options = Options { compression, block_size, threads: 2, time: TIME, bcj: true };
+            let options = Options { compression, block_size, time: TIME, bcj: true };
             let what = format!("{compression} {block_size}");
             let regions = if compression == Compression::Xz { &machine[..] } else { &[] };
             let written = write_to(&image, &bytes, regions, &options);
@@ -185,7 +196,7 @@ fn the_superblock_names_what_is_not_default() {
         (Compression::Xz, true, "Dictionary size 131072"),
         (Compression::Zstd, false, "compression-level 22"),
     ] {
-        let options = Options { compression, block_size: 128 << 10, threads: 1, time: 0, bcj };
+        let options = Options { compression, block_size: 128 << 10, time: 0, bcj };
         write_to(&image, &bytes, &code, &options);
         let stat = sh(dir.path(), "unsquashfs -s \"$1\"", &[&image]);
         assert!(stat.contains(said), "{said:?} is missing:\n{stat}");
@@ -198,7 +209,7 @@ fn the_branch_filter_saves_space_and_only_where_it_may() {
     let bytes = content(14_000_000);
     let code = [Region { offset: 0, len: bytes.len() as u64, hint: Hint::MachineCode(Arch::X86) }];
     let size = |regions: &[Region], bcj| {
-        let options = Options { threads: 2, bcj, ..Options::default() };
+        let options = Options { bcj, ..Options::default() };
         write_to(&dir.path().join("image"), &bytes, regions, &options).size
     };
     let plain = size(&[], true);
@@ -219,8 +230,8 @@ fn the_number_of_threads_changes_no_byte() {
         for block_size in [16 << 10, 1 << 20] {
             let image = |threads| {
                 let path = dir.path().join("image");
-                let options = Options { compression, block_size, threads, time: TIME, bcj: true };
-                write_to(&path, &bytes, &regions, &options);
+                let options = Options { compression, block_size, time: TIME, bcj: true };
+                write_on(&Cores::new(threads), &path, &bytes, &regions, &options);
                 std::fs::read(path).unwrap()
             };
             let one = image(1);
@@ -292,7 +303,9 @@ fn many_gigabytes_of_zeros_take_no_space_and_are_not_read() {
     let progress = |bytes| {
         assert!(done.swap(bytes, Ordering::Relaxed) < bytes);
     };
-    let written = squashfs::write(&sparse, PATH, &regions, &Options::default(), out, &progress).unwrap();
+    let written =
+        squashfs::write(&sparse, PATH, &regions, &Options::default(), &Cores::new(0), out, &progress)
+            .unwrap();
     assert_eq!(done.into_inner(), sparse.len);
     assert!(sparse.read.into_inner() < gib + (4 << 20));
     assert_eq!((written.blocks, written.blocks - written.holes), (5121, 4), "{written:?}");
@@ -332,7 +345,7 @@ fn content_of_any_size_comes_back() {
         for zero in [false, true] {
             for compression in Compression::ALL {
                 let bytes = if zero { vec![0; len] } else { content(len) };
-                let options = Options { compression, block_size: 4096, threads: 2, time: 1, bcj: true };
+                let options = Options { compression, block_size: 4096, time: 1, bcj: true };
                 write_to(&image, &bytes, &[], &options);
                 assert!(read_back(&image) == bytes, "{len} bytes, {compression}");
                 if have("unsquashfs") {
@@ -357,7 +370,9 @@ fn what_cannot_be_written_is_said() {
     }
     let dir = tempfile::tempdir().unwrap();
     let out = || File::create(dir.path().join("image")).unwrap();
-    let write = |path: &str, options: &Options| squashfs::write(&Failing, path, &[], options, out(), &|_| {});
+    let write = |path: &str, options: &Options| {
+        squashfs::write(&Failing, path, &[], options, &Cores::new(0), out(), &|_| {})
+    };
     let error = write(PATH, &Options::default()).unwrap_err();
     assert_eq!(error.kind, Kind::Input);
     assert!(error.to_string().contains("the disk is on fire"), "{error}");
@@ -370,7 +385,8 @@ fn what_cannot_be_written_is_said() {
     }
     let full = File::options().write(true).open("/dev/full").unwrap();
     let error =
-        squashfs::write(&vec![1u8; 10_000], PATH, &[], &Options::default(), full, &|_| {}).unwrap_err();
+        squashfs::write(&vec![1u8; 10_000], PATH, &[], &Options::default(), &Cores::new(0), full, &|_| {})
+            .unwrap_err();
     assert_eq!(error.kind, Kind::Failed);
     assert!(error.to_string().contains("No space left"), "{error}");
 }
