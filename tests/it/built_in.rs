@@ -9,7 +9,7 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use crate::common::{
-    FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, converted, have, installer, kernel_package, run, sh,
+    FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, converted, have, installer, kernel_package, root, sh,
     skip, systemd_image,
 };
 use crate::convert;
@@ -104,6 +104,10 @@ fn nobody_without_any_tool_makes_the_same_image() {
     else {
         return;
     };
+    // Only root can hide what is installed.
+    if !root() {
+        return;
+    }
     let dir = tempfile::tempdir_in("/tmp").unwrap();
     let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     open(dir.path());
@@ -112,17 +116,22 @@ fn nobody_without_any_tool_makes_the_same_image() {
         std::fs::copy(from, dir.path().join(name)).unwrap();
         open(&dir.path().join(name));
     }
-    let mut command = Command::new("setpriv");
-    if rustix::process::geteuid().is_root() {
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
-    } else {
-        skip("only root can become nobody: converted as the user at hand");
-    }
-    // An empty environment: no dracut, no btrfs-progs, no squashfs-tools. `auto` sees that and says so.
-    command.args(["/usr/bin/env", "-i", "PATH=/nonexistent"]).arg(format!("TMPDIR={}", dir.path().display()));
-    command.arg(dir.path().join("btrsquash")).args(["convert", "old.gz", "--compression", "gzip", "--quiet"]);
-    command.args(["--modules", "linux.deb", "-o", "new.img", "--report", "new.json"]);
-    run(command.current_dir(dir.path()));
+    // A machine with nothing installed, as nobody and with an empty environment. `auto` sees that and says so.
+    let script = r#"
+        mkdir empty
+        for folder in /usr/bin /usr/sbin /usr/lib/dracut /bin /sbin; do
+            [ -L $folder ] || [ ! -e $folder ] || echo $folder
+        done >hidden
+        cp "$(command -v setpriv)" "$(command -v env)" .
+        cat >inside <<'INSIDE'
+        mount --make-rprivate /
+        while read -r folder; do mount --bind empty $folder; done <hidden
+        exec ./setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all -- \
+            ./env -i TMPDIR="$PWD" ./btrsquash convert old.gz --compression gzip --quiet \
+            --modules linux.deb -o new.img --report new.json
+INSIDE
+        unshare --mount bash inside"#;
+    sh(dir.path(), script, &[]);
     let new = dir.path().join("new.img");
     assert!(std::fs::read(&new).unwrap() == std::fs::read(&image).unwrap(), "another image");
     let report = report_of(&new);
@@ -230,7 +239,8 @@ fn a_system_with_systemd_runs_on_both_overlays_and_on_two_kernels() {
     for (kernel, release) in [(&kernel, "6.1."), (&other_kernel, "6.12.")] {
         let text = reaches(&image, kernel, SYSTEMD_MIB, "", "login:", &[]);
         check(&text, "/ /dev/mapper/live-rw btrfs rw", release);
-        assert_eq!(told(&text, "versions").split_whitespace().count(), 2);
+        // The report behind the console repeats its last lines.
+        assert_eq!(told(&text, "versions").lines().next().unwrap().split_whitespace().count(), 2);
         assert!(told(&text, "modules").contains("dm_snapshot"));
     }
 }
