@@ -119,11 +119,13 @@ fn nobody_without_any_tool_makes_the_same_image() {
     // A machine with nothing installed, as nobody and with an empty environment. `auto` sees that and says so.
     let script = r#"
         mkdir empty
-        for folder in /usr/bin /usr/sbin /usr/lib/dracut /bin /sbin; do
+        # mount itself goes last.
+        for folder in /usr/lib/dracut /sbin /usr/sbin /bin /usr/bin; do
             [ -L $folder ] || [ ! -e $folder ] || echo $folder
         done >hidden
         cp "$(command -v setpriv)" "$(command -v env)" .
         cat >inside <<'INSIDE'
+        set -e
         mount --make-rprivate /
         while read -r folder; do mount --bind empty $folder; done <hidden
         exec ./setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all -- \

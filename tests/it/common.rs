@@ -151,7 +151,27 @@ pub fn boot(
         panic!("boot gives no report: {e}\n{}", String::from_utf8_lossy(&output.stderr));
     });
     assert_eq!(output.status.code(), Some(i32::from(report["booted"] != true)), "{report:#}");
+    follows_schema("boot", &report);
     (report["booted"] == true, report)
+}
+
+/// Holds the JSON output of a command against its schema, and the schema against what it has to refuse.
+pub fn follows_schema(schema: &str, value: &serde_json::Value) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/report/schema/{schema}.json"));
+    let text: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&text).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path)).collect();
+    assert!(errors.is_empty(), "{schema}: {errors:#?}");
+    // The schema says something: without one of its fields the output is refused, and with one more.
+    for field in value.as_object().unwrap().keys() {
+        let mut less = value.clone();
+        less.as_object_mut().unwrap().remove(field);
+        assert!(field == "timings" || !validator.is_valid(&less), "{schema} does not ask for {field}");
+    }
+    let mut more = value.clone();
+    more["unheard_of"] = true.into();
+    assert!(!validator.is_valid(&more), "{schema} lets everything pass");
 }
 
 /// A Debian system with systemd packed whole into an initrd that holds its own modules, and its kernel. Before its

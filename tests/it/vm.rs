@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::common::{
-    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, run, sh,
+    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, follows_schema, have, installer, kernel_package,
+    run, sh,
 };
 
 /// The first program of the small image: says how it finds the machine, then does what the command line asks for.
@@ -95,7 +96,10 @@ fn boot_small(image: &Path, kernel: &Path, arguments: &[&str]) -> (Option<i32>, 
     let mut command = btrsquash();
     command.arg("boot").arg(image).arg("--kernel").arg(kernel).arg("--json").args(arguments);
     let output = command.output().unwrap();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    if report.is_object() {
+        follows_schema(if arguments.contains(&"--find-min") { "min" } else { "boot" }, &report);
+    }
     (output.status.code(), report, output)
 }
 
