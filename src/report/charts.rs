@@ -107,15 +107,13 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         let at = y(least);
         let origin = if curve.measured { "measured" } else { "computed" };
         let text = format!("needs {} ({origin})", super::units::mebibytes(least));
-        // Where a machine's own line is close, the label goes below its line.
-        let close = MACHINES.iter().any(|&(bytes, _)| (y(bytes) - at).abs() < 16.0 && y(bytes) >= at);
-        let offset = if close { -5.0 } else { 14.0 };
+        // Above its line: the curve stays below it, and the machines' labels stand at the other side.
         let _ = write!(
             out,
             "<line class=\"least\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
              <text class=\"label strong\" x=\"{left}\" y=\"{:.1}\">{}</text>",
             w - right,
-            at + offset,
+            at - 5.0,
             escape(&text)
         );
     }

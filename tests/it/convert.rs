@@ -189,6 +189,22 @@ fn what_cannot_be_converted_is_refused_with_one_clear_error() {
 }
 
 #[test]
+fn the_readmes_first_command_converts_and_shows_the_report() {
+    if installer("gtk").is_none() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // zstd is quicker, and what the command passes on.
+    let output =
+        run(Command::new("samples/convert-installer").current_dir(folder).args(["--compression", "zstd"]));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Size by part") && text.contains("least RAM"), "{text}");
+    assert!(folder.join("target/demo/gtk.btrsquash.img").exists());
+    let page = std::fs::read_to_string(folder.join("target/demo/report.html")).unwrap();
+    assert!(page.contains("gtk.btrsquash.img"));
+}
+
+#[test]
 fn an_existing_file_is_kept_unless_forced() {
     let Some((initrd, _)) = installer("text") else { return };
     let dir = tempfile::tempdir().unwrap();
