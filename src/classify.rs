@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::assemble::CMDLINE_FILE;
 use crate::frontend::Handover;
 use crate::initrd::Initrd;
 use crate::kernel::elf_machine;
@@ -543,9 +544,12 @@ fn system(image: &Image<'_>) -> Vec<String> {
 }
 
 /// Whether the system is in a squashfs in the image, be it a regular file or the body of an entry that the kernel
-/// skips.
+/// skips; or elsewhere, as a conversion into two parts leaves it.
 fn converted(initrd: &Initrd) -> Option<String> {
-    let carried = opened::carried(initrd)?;
+    let Some(carried) = opened::carried(initrd) else {
+        let apart = initrd.tree.get(CMDLINE_FILE).is_some();
+        return apart.then(|| format!("/{CMDLINE_FILE} names a runtime that is not in the image"));
+    };
     let path = display(&carried.path);
     Some(match carried.body {
         Body::File(_) => format!("/{path} is a squashfs that holds a system"),

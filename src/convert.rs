@@ -14,11 +14,12 @@ use anyhow::Context;
 
 pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
 
-use crate::assemble::{self, Carry, Image, OutputFile};
+use crate::assemble::{self, CMDLINE_FILE, Carry, Image, OutputFile};
 use crate::btrfs::{self, Features};
 use crate::classify::{self, Classification, Verdict};
 use crate::cores::Cores;
 use crate::error::Error;
+use crate::footprint;
 use crate::frontend::{FrontEnd, KernelModules, Plan, RuntimeFrom, built_in, dracut};
 use crate::initrd::{self, Encoding, Initrd};
 use crate::kernel::{self, Kernel, Wanted};
@@ -29,8 +30,6 @@ use crate::squashfs;
 
 /// Most bytes that an entry of a newc archive holds.
 const NEWC_MAX: u64 = u32::MAX as u64;
-/// Name of the file that names the root, in the image.
-const CMDLINE_FILE: &str = "etc/cmdline.d/20-btrsquash.conf";
 
 /// What a front-end is made by.
 enum Maker {
@@ -363,7 +362,10 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let split = request.layout == Layout::Split;
     let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
     let size = made.written.size;
-    let cmdline = cmdline(request, prepared);
+    let mut cmdline = cmdline(request, prepared);
+    if let RuntimeFrom::Network(_) = request.runtime {
+        cmdline = format!("{} {}{size}\n", cmdline.trim_end(), footprint::FETCHED);
+    }
     let mut checksum = None;
     let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
     if in_image && matches!(prepared.maker, Maker::BuiltIn) {

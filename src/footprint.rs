@@ -24,7 +24,7 @@
 //! it (the hash tables of dentries and inodes). E is 22 MiB on 6.1 and 12 MiB on 6.12. Whatever the kernel, the model
 //! takes K of the larger one, since a tmpfs that is too small is a boot that fails, and E between both.
 
-use crate::assemble::RETAINED_NAME;
+use crate::assemble::{CMDLINE_FILE, RETAINED_NAME};
 use crate::classify::{Classification, Verdict};
 use crate::frontend::Handover;
 use crate::initrd::Initrd;
@@ -72,6 +72,8 @@ pub struct Facts {
     pub dictionary: u64,
     /// What stays in memory when the first program of the system runs, bytes: all that was unpacked, or the squashfs.
     pub pinned: u64,
+    /// What the front-end fetches into rootfs beside its own files, and which stays there, bytes.
+    pub fetched: u64,
     /// Memory of the programs up to the first screen, bytes.
     pub programs: u64,
     /// Whether the image itself stays in memory too (`retain_initrd`).
@@ -131,8 +133,8 @@ pub fn of(image: &Initrd, class: &Classification) -> Facts {
 }
 
 /// The facts about a converted image: what the front-end leaves in memory is the squashfs, in rootfs or in the retained
-/// image. Where the squashfs is elsewhere nothing of it is counted: a caller that knows that it is fetched into memory
-/// adds its size to [`Facts::pinned`].
+/// image. Where the squashfs stays on a medium nothing of it is counted; where it is fetched, the image says its size
+/// ([`FETCHED`]).
 #[must_use]
 pub fn converted(image: &Initrd) -> Facts {
     let tree = &image.tree;
@@ -141,7 +143,40 @@ pub fn converted(image: &Initrd) -> Facts {
         _ => 0,
     };
     let retained = image.skipped_bodies.iter().any(|(name, _)| name == RETAINED_NAME.as_bytes());
-    Facts { pinned: size("squashfs.img"), retained, ..monolith(image, hands_over_mounted(tree)) }
+    let fetched = fetched(tree).next_multiple_of(PAGE);
+    let squashfs = size("squashfs.img");
+    // Drivers for whatever disk the runtime may lie on are many, and all that the built-in front-end loads stay.
+    let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree) } else { 0 };
+    Facts {
+        pinned: squashfs + fetched + drivers,
+        fetched,
+        retained,
+        ..monolith(image, hands_over_mounted(tree))
+    }
+}
+
+/// The word on a converted image's command line that says how many bytes its front-end fetches. It is for this model
+/// alone: dracut and the kernel pass over what they do not know.
+pub const FETCHED: &str = "btrsquash.fetched=";
+
+/// Bytes of the modules that the built-in front-end loads.
+fn modules(tree: &Tree) -> u64 {
+    let inside = |path: &[u8]| path.starts_with(b".btrsquash/modules/");
+    let content =
+        tree.walk().filter(|entry| inside(&entry.path)).map(|entry| match &tree.inode(entry.id).node {
+            Node::Regular(content) => content.size.next_multiple_of(PAGE),
+            _ => 0,
+        });
+    content.sum()
+}
+
+fn fetched(tree: &Tree) -> u64 {
+    let file = tree.get(CMDLINE_FILE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    let text = String::from_utf8(file.unwrap_or_default()).unwrap_or_default();
+    let bytes =
+        text.split_whitespace().filter_map(|word| word.strip_prefix(FETCHED)?.parse().ok()).next_back();
+    // No image holds more; a made-up size must not overflow.
+    bytes.map_or(0, |bytes: u64| bytes.min(1 << 40))
 }
 
 /// Whether the front-end hands over to a systemd: what it was made with tells (`frontend::built_in`,
@@ -164,6 +199,7 @@ pub fn monolith(image: &Initrd, systemd: bool) -> Facts {
         inodes,
         dictionary: image.segments.iter().map(|s| s.dictionary).max().unwrap_or(0),
         pinned: unpacked,
+        fetched: 0,
         programs: programs(systemd),
         retained: false,
     }
@@ -192,10 +228,13 @@ impl Facts {
         let pages = self.inodes * PAGE;
         let capped = if self.unpacked > pages { self.unpacked } else { pages };
         let cap = match rootfs {
-            Rootfs::Tmpfs => 2 * capped + self.file,
+            Rootfs::Tmpfs => 2 * (capped + self.fetched) + self.file,
             Rootfs::Ramfs => 0,
         };
-        let unpacking = self.unpacked + self.file + self.dictionary + self.slabs() + DRIVERS;
+        // The image is gone when the runtime is fetched; the front-end's files are not.
+        let beside = self.file + self.dictionary;
+        let beside = if self.fetched > beside { self.fetched } else { beside };
+        let unpacking = self.unpacked + beside + self.slabs() + DRIVERS;
         (cap, unpacking, self.pinned + self.kept() + self.programs)
     }
 
@@ -230,6 +269,7 @@ impl Facts {
             part("K: kernel", kernel, "its own image, and what describes the machine's memory"),
             part("I: image", self.file, "the file as the boot loader places it, until it is unpacked"),
             part("U: unpacked", self.unpacked, "files of rootfs in whole pages"),
+            part("F: fetched", self.fetched, "the runtime, fetched into rootfs beside the front-end's files"),
             part("D: dictionary", self.dictionary, "what the decompressor allocates while it unpacks"),
             part("N: inodes", self.slabs(), "an inode and a dentry each, 1 KiB"),
             part("E: drivers", DRIVERS, "drivers and caches of the kernel by the time the image is unpacked"),
@@ -256,6 +296,8 @@ impl Facts {
         let image = if self.retained { " + I" } else { "" };
         let formula = if running >= cap.max(unpacking) {
             format!("S + W{image} + K: running needs more than unpacking")
+        } else if cap >= unpacking && self.fetched > 0 {
+            "2 (U + F) + I + K: the runtime is fetched into rootfs, a tmpfs whose size was set beside the image".into()
         } else if cap >= unpacking {
             "2 U + I + K: rootfs is a tmpfs of at most half of what is left beside kernel and image".into()
         } else {
@@ -296,6 +338,7 @@ mod tests {
             inodes,
             dictionary: 32 << 10,
             pinned: unpacked,
+            fetched: 0,
             programs: programs(false),
             retained: false,
         };
@@ -309,6 +352,7 @@ mod tests {
             inodes: 29,
             dictionary: 1 << 20,
             pinned,
+            fetched: 0,
             programs: programs(false),
             retained: pinned == 0,
         };

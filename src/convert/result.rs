@@ -162,7 +162,7 @@ pub(super) fn done(
         notes: made.front_end.notes.clone(),
     });
     report.text_differences = text_differences(request, prepared, made)?;
-    let facts = new_facts(request, made)?;
+    let facts = new_facts(request)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
         "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
@@ -177,16 +177,11 @@ pub(super) fn done(
 }
 
 /// What the model has to know about the new image: it is read again as it was written, so that `inspect` says the same.
-fn new_facts(request: &Request, made: &Made) -> Result<Facts, Error> {
+fn new_facts(request: &Request) -> Result<Facts, Error> {
     let file = std::fs::File::open(&request.new)
         .map_err(|e| Error::input(format!("cannot be read back: {e}")).file(&request.new))?;
     let image = crate::initrd::read(&file, &request.new, &request.limits, &|_| ())?;
-    let mut facts = footprint::converted(&image);
-    if let RuntimeFrom::Network(_) = request.runtime {
-        // It is fetched into a tmpfs.
-        facts.pinned += made.written.size.next_multiple_of(4096);
-    }
-    Ok(facts)
+    Ok(footprint::converted(&image))
 }
 
 /// So many lines of unified diffs are shown at most: the report is a list of what differs, not the files themselves.

@@ -268,6 +268,10 @@ fn the_runtime_stays_on_a_disk() {
     for words in ["initrd /text-media.img", "INITRD text-media.img", "label INSTALL"] {
         assert!(entries.contains(words), "{entries}");
     }
+    // The front-end part alone is known for what it is, and is not converted again.
+    let output = btrsquash().arg("convert").arg(&image).arg("--dry-run").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("already converted"), "{said}");
     let notes = report_of(&image)["notes"].to_string();
     assert!(notes.contains("PowerPC") && notes.contains("fits into 12 MiB"), "{notes}");
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use crate::common::{
-    FIRST_SCREEN, INSTALLER, boot, converted, have, installer, kernel_package, sh, systemd_image,
+    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, root, run, sh,
+    systemd_image,
 };
 
 /// Whether what these tests run is there.
@@ -114,6 +115,13 @@ fn the_runtime_comes_over_http() {
         package.to_str().unwrap(),
     ];
     let image = converted("text-http", &initrd, &arguments);
+    // What is fetched has to fit into rootfs beside the front-end, and the image itself says so.
+    let inspected = run(btrsquash().arg("inspect").arg(&image).arg("--json"));
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    let runtime = std::fs::metadata(image.with_file_name("text-http.squashfs.img")).unwrap().len();
+    let parts = inspected["ram"]["parts"].as_array().unwrap();
+    let fetched = parts.iter().find(|part| part["name"] == "F: fetched").unwrap();
+    assert_eq!(fetched["figure"]["value"], runtime, "{inspected:#}");
     let network = ["--qemu=-nic", "--qemu=user,model=virtio-net-pci"];
     let (booted, report) = boot(&image, &kernel, 512, INSTALLER, FIRST_SCREEN, &network);
     assert!(booted, "{report:#}");
@@ -148,4 +156,27 @@ fn failures_are_named_on_the_console() {
     bytes[start + size - 400..start + size].fill(0x55);
     std::fs::write(&damaged, bytes).unwrap();
     fails(&damaged, "", "could not be mounted");
+}
+
+/// Another root's dracut is run in that root; that of Debian 13 is dracut-ng, whose modules are others.
+#[test]
+fn the_dracut_of_another_root_makes_a_front_end() {
+    let (Some((initrd, kernel)), Some(package)) = (installer("text"), kernel_package()) else { return };
+    if !(tools() && have("mmdebstrap") && root()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
+            sed -n 's/ Debian Debian$//p' | head -n 1)
+        mmdebstrap --quiet --variant=minbase --include=dracut-core,dracut-live,kmod,cpio,dmsetup trixie root $mirror >&2";
+    sh(dir.path(), script, &[]);
+    let other = dir.path().join("root");
+    let arguments = ["--compression", "zstd", "--modules", package.to_str().unwrap(), "--dracut-root"];
+    let image = converted("text-dracut-ng", &initrd, &[&arguments[..], &[other.to_str().unwrap()]].concat());
+    let report = std::fs::read_to_string(image.with_extension("json")).unwrap();
+    assert!(report.contains("were run to make it, as --dracut-root asks"), "{report}");
+    let left = std::fs::read_dir(other.join("tmp")).unwrap().count();
+    assert_eq!(left, 0, "files are left in the other root");
+    let (booted, report) = boot(&image, &kernel, 512, INSTALLER, FIRST_SCREEN, &[]);
+    assert!(booted, "{report:#}");
 }
