@@ -365,7 +365,8 @@ mod tests {
         near(converted(72_954_344, 7_499_776, 0), tmpfs, 168);
         near(converted(38_814_136, 44_785_664, 37_289_984), tmpfs, 176);
         // The runtime over HTTP (dracut), and on a disk with the drivers of all kinds of disks.
-        let http = Facts { inodes: 705, fetched: 51_642_368, ..converted(15_556_152, 49_946_624, 51_642_368) };
+        let http =
+            Facts { inodes: 705, fetched: 51_642_368, ..converted(15_556_152, 49_946_624, 51_642_368) };
         near(http, tmpfs, 272);
         let disk = Facts { inodes: 965, ..converted(4_331_748, 23_379_968, 22_097_920) };
         near(disk, tmpfs, 144);
