@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use xz2::stream::{Check, Filters, LzmaOptions, Stream};
+use xz2::stream::{Check, Filters, Stream};
 
 use super::{Encoding, lz4, lzop};
 use crate::error::Error;
+use crate::squashfs::xz_options;
 
 /// The kernel's decompressor allocates the whole dictionary while input and output are in memory too: 64 MiB of it
 /// cost 32 MiB of least RAM on a real image, 1 MiB costs a few per cent of size.
@@ -21,8 +22,7 @@ pub fn compress(input: &[u8], encoding: Encoding) -> Result<Vec<u8>, Error> {
 
 fn packed(input: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
     // As blocks of the squashfs are packed: with so small a dictionary the highest preset is slower and no smaller.
-    let mut options = LzmaOptions::new_preset(6)?;
-    options.dict_size(DICTIONARY).nice_len(32).depth(12);
+    let options = xz_options(DICTIONARY)?;
     Ok(match encoding {
         Encoding::Plain => input.to_vec(),
         Encoding::Gzip => {

@@ -67,10 +67,16 @@ impl Encoder {
     }
 }
 
-/// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
-fn xz(block: &[u8], dictionary: u32, arch: Option<Arch>) -> io::Result<Option<Vec<u8>>> {
+/// How LZMA2 is searched for matches, here and in the front-end's segment, with a dictionary of at most so many bytes.
+pub(crate) fn xz_options(dictionary: u32) -> io::Result<LzmaOptions> {
     let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
     options.dict_size(dictionary.max(XZ_DICTIONARY_MIN)).nice_len(XZ_NICE).depth(XZ_DEPTH);
+    Ok(options)
+}
+
+/// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
+fn xz(block: &[u8], dictionary: u32, arch: Option<Arch>) -> io::Result<Option<Vec<u8>>> {
+    let options = xz_options(dictionary)?;
     let mut filters = Filters::new();
     match arch {
         Some(Arch::X86) => filters.x86(),

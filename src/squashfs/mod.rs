@@ -19,6 +19,7 @@ mod write;
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use codec::xz_options;
 pub use content::{FileContent, file};
 pub use read::read;
 pub use write::{Written, write};
