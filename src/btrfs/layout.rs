@@ -8,6 +8,7 @@ use super::disk::{
     id, incompat, kind,
 };
 use super::image::{DataExtent, Facts, Image, PlacedTree};
+use super::links::{self, Linked};
 use super::namespace::{FileData, GENERATION, InodeItem, MAX_INLINE, Namespace, objectid};
 use super::order::{self, Group};
 use super::pack::{Items, Packed, Stamp};
@@ -177,7 +178,6 @@ impl Identity {
 /// A content that is to be stored.
 struct Blob {
     file: usize,
-    place: order::Place,
     scanned: Scanned,
 }
 
@@ -202,8 +202,7 @@ fn place_data(
         }
         let blob = *known.entry(scanned.hash).or_insert(blobs.len());
         if blob == blobs.len() {
-            let place = order::place(&space.files[file].1, &scanned.head, scanned.entropy, size);
-            blobs.push(Blob { file, place, scanned });
+            blobs.push(Blob { file, scanned });
         } else {
             data.shared += blobs[blob].scanned.pieces.iter().map(|p| p.len).sum::<u64>();
         }
@@ -211,16 +210,15 @@ fn place_data(
     }
     drop(known);
 
-    let mut order: Vec<usize> = (0..blobs.len()).collect();
-    order.sort_by(|&a, &b| blobs[a].place.cmp(&blobs[b].place));
+    let order = in_order(space, files, &blobs);
     let block = u64::from(options.block_size);
     let mut cursor = Cursor::new(SYSTEM.end.next_multiple_of(block.max(MIB)));
     let mut ranges: Vec<Range<usize>> = vec![0..0; blobs.len()];
     let mut content_of: Vec<u32> = vec![0; blobs.len()];
     let mut csums = Vec::with_capacity(blobs.iter().map(|b| b.scanned.csums.len()).sum());
     let mut group: Option<Group> = None;
-    for blob in order {
-        let Blob { file, place, scanned } = &mut blobs[blob];
+    for (place, blob) in order {
+        let Blob { file, scanned } = &mut blobs[blob];
         if scanned.pieces.is_empty() {
             continue;
         }
@@ -267,6 +265,29 @@ fn place_data(
     }
     data.end = cursor.at;
     Ok((data, csums))
+}
+
+/// The order in which `blobs` lie, each with its place.
+fn in_order(space: &Namespace, files: &[&Content], blobs: &[Blob]) -> Vec<(order::Place, usize)> {
+    let linked: Vec<Option<Linked<'_>>> = blobs
+        .iter()
+        .map(|Blob { file, scanned }| {
+            let kind = order::code(&scanned.head)?;
+            let (path, size) = (space.files[*file].1.as_slice(), files[*file].size);
+            Some(Linked { path, size, kind, links: scanned.links.as_ref()? })
+        })
+        .collect();
+    let closures = links::closures(&linked);
+    let mut places: Vec<_> = blobs
+        .iter()
+        .zip(closures)
+        .map(|(Blob { file, scanned }, closure)| {
+            order::place(&space.files[*file].1, &scanned.head, scanned.entropy, files[*file].size, closure)
+        })
+        .zip(0..)
+        .collect();
+    places.sort();
+    places
 }
 
 const fn hint(group: Group) -> Hint {

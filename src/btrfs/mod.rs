@@ -8,6 +8,7 @@ mod disk;
 mod features;
 mod image;
 mod layout;
+mod links;
 mod namespace;
 mod order;
 mod pack;

@@ -30,8 +30,9 @@ pub enum Group {
 /// Entropy in bits a byte from which on a content is held to be compressed already.
 const DENSE: f32 = 7.9;
 
-/// Finds the place of a content by a path that it has, its first bytes and its entropy.
-pub fn place(path: &[u8], head: &[u8], entropy: f32, size: u64) -> Place {
+/// Finds the place of a content by a path that it has, its first bytes and its entropy; that of code by the bytes of
+/// all that it needs to run: what needs little comes first, each behind what it needs.
+pub fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: u64) -> Place {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
     let folder = &path[..path.len() - name.len()];
     let group = match elf(head) {
@@ -41,6 +42,9 @@ pub fn place(path: &[u8], head: &[u8], entropy: f32, size: u64) -> Place {
         None => Group::Other,
     };
     let mut key = Vec::new();
+    if let Group::Code(_) = group {
+        key.extend_from_slice(&closure.to_be_bytes());
+    }
     if group == Group::Other || group == Group::Dense {
         key.extend_from_slice(extension(name));
         key.push(0);
@@ -56,6 +60,13 @@ fn extension(name: &[u8]) -> &[u8] {
         Some(dot) if dot > 0 && name.len() - dot <= 12 => &name[dot + 1..],
         _ => b"",
     }
+}
+
+/// The class, byte order and machine of a program or shared library by the first bytes of its header, as they stand
+/// there.
+pub fn code(head: &[u8]) -> Option<[u8; 4]> {
+    let (header::ET_EXEC | header::ET_DYN, _) = elf(head)? else { return None };
+    Some([head[header::EI_CLASS], head[header::EI_DATA], head[18], head[19]])
 }
 
 /// The architecture of an ELF file by the first bytes of its header (`e_machine`), or `None` where it is none.
@@ -108,16 +119,24 @@ mod tests {
     #[test]
     fn programs_are_code_and_modules_are_not() {
         let x86 = header::EM_X86_64 as u8;
-        assert_eq!(place(b"bin/ls", &header(3, x86), 6.0, 1 << 20).group, Group::Code(Arch::X86));
-        assert_eq!(place(b"a.ko", &header(1, x86), 6.0, 1 << 20).group, Group::Object);
-        assert_eq!(place(b"bin/ls", &header(2, 21), 6.0, 1 << 20).group, Group::Code(Arch::Other));
-        assert_eq!(place(b"a.png", b"\x89PNG", 7.99, 1 << 20).group, Group::Dense);
-        assert_eq!(place(b"a.txt", b"text", 4.5, 1 << 20).group, Group::Other);
+        assert_eq!(place(b"bin/ls", &header(3, x86), 6.0, 1 << 20, 0).group, Group::Code(Arch::X86));
+        assert_eq!(place(b"a.ko", &header(1, x86), 6.0, 1 << 20, 0).group, Group::Object);
+        assert_eq!(place(b"bin/ls", &header(2, 21), 6.0, 1 << 20, 0).group, Group::Code(Arch::Other));
+        assert_eq!(place(b"a.png", b"\x89PNG", 7.99, 1 << 20, 0).group, Group::Dense);
+        assert_eq!(place(b"a.txt", b"text", 4.5, 1 << 20, 0).group, Group::Other);
+    }
+
+    #[test]
+    fn code_that_needs_little_comes_first() {
+        let at =
+            |path: &[u8], closure| place(path, &header(3, header::EM_X86_64 as u8), 6.0, 1 << 20, closure);
+        assert!(at(b"usr/bin/sh", 2 << 20) < at(b"bin/Xorg", 20 << 20));
+        assert!(at(b"a", 5) < at(b"b", 5));
     }
 
     #[test]
     fn files_of_one_type_lie_together() {
-        let at = |path: &[u8]| place(path, b"", 4.0, 5000);
+        let at = |path: &[u8]| place(path, b"", 4.0, 5000, 0);
         assert!(at(b"z/a.mo") < at(b"a/a.txt"));
         assert!(at(b"a/b.mo") < at(b"b/a.mo"));
         assert_eq!(extension(b".profile"), b"");

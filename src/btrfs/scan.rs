@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::links::{self, Links};
+use super::order;
 use crate::error::Error;
 use crate::tree::{Content, Tree};
 
@@ -34,6 +36,8 @@ pub struct Scanned {
     pub head: Vec<u8>,
     /// Bits of entropy a byte, counted over the first window: 8 where it is random or compressed.
     pub entropy: f32,
+    /// Of a program or shared library, what it is linked with.
+    pub links: Option<Links>,
 }
 
 /// Bytes kept of a file's beginning.
@@ -154,12 +158,15 @@ fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io
         runs.settle();
     }
     runs.csums.shrink_to_fit();
+    let links = order::code(&head)
+        .and_then(|_| links::read(content.size, |bytes, offset| tree.read_at(content, bytes, offset)));
     Ok(Scanned {
         hash: *hasher.finalize().as_bytes(),
         pieces: runs.pieces,
         csums: runs.csums,
         head,
         entropy: bits,
+        links,
     })
 }
 

@@ -29,7 +29,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "segments", run: segments, seeds: segment_seeds },
     Target { name: "newc", run: newc, seeds: newc_seeds },
     Target { name: "lzop", run: segments, seeds: || stream_seeds(Encoding::Lzo) },
@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "squashfs", run: squashfs, seeds: squashfs_seeds },
     Target { name: "btrfs", run: btrfs, seeds: btrfs_seeds },
     Target { name: "module", run: module, seeds: module_seeds },
+    Target { name: "program", run: program, seeds: program_seeds },
     Target { name: "package", run: package, seeds: package_seeds },
     Target { name: "vmlinuz", run: vmlinuz, seeds: vmlinuz_seeds },
     Target { name: "bootconfig", run: bootconfig, seeds: bootconfig_seeds },
@@ -314,6 +315,14 @@ fn module(bytes: &[u8]) -> bool {
     found | kernel::find(&tree(&files), &[], &[], None, &WANTED).is_ok()
 }
 
+/// Programs and libraries, of which the writer of btrfs images looks at what they are linked with.
+fn program(bytes: &[u8]) -> bool {
+    let longer = [bytes, b"\n"].concat();
+    let files =
+        [("bin/a", bytes), ("lib/libb.so.1", longer.as_slice()), ("lib/c", &bytes[..bytes.len() / 2])];
+    btrfs::plan(&tree(&files), &btrfs::Options::new(Features::for_kernel("6.1.0"))).is_ok()
+}
+
 /// Calls `with` with a file that holds `bytes`.
 fn in_a_file(bytes: &[u8], with: impl FnOnce(&Path) -> bool) -> bool {
     tempfile::NamedTempFile::new().is_ok_and(|mut file| file.write_all(bytes).is_ok() && with(file.path()))
@@ -479,6 +488,63 @@ fn module_seeds() -> Vec<Vec<u8>> {
         b"CONFIG_RD_XZ=y\n# CONFIG_LOOP is not set\n".to_vec(),
         b"loop.license=GPL\0loop.file=x\0".to_vec(),
     ]
+}
+
+/// A program of each class and byte order that needs an interpreter and a library, and has a name as one.
+fn program_seeds() -> Vec<Vec<u8>> {
+    let seed = |wide: bool, little: bool| {
+        let number = |value: u64, len: usize| {
+            let mut bytes = value.to_le_bytes()[..len].to_vec();
+            if !little {
+                bytes.reverse();
+            }
+            bytes
+        };
+        let word = if wide { 8 } else { 4 };
+        let [header, entry] = if wide { [64, 56] } else { [52, 32] };
+        let strings = b"\0libb.so.1\0/lib/ld.so\0";
+        let interpreter = header + 3 * entry;
+        let dynamic = interpreter + strings.len() as u64;
+        let end = dynamic + 8 * word as u64;
+        let mut file = b"\x7fELF".to_vec();
+        file.extend([1 + u8::from(wide), 2 - u8::from(little), 1]);
+        file.resize(16, 0);
+        for (value, len) in [
+            (3, 2),
+            (62, 2),
+            (1, 4),
+            (0, word),
+            (header, word),
+            (0, word),
+            (0, 4),
+            (header, 2),
+            (entry, 2),
+            (3, 2),
+        ] {
+            file.extend(number(value, len));
+        }
+        file.resize(header as usize, 0);
+        for (kind, from, len) in [(1, 0, end), (3, interpreter + 11, 11), (2, dynamic, end - dynamic)] {
+            let place = [from, from, from, len, len];
+            file.extend(number(kind, 4));
+            if wide {
+                file.extend(number(5, 4));
+            }
+            place.iter().for_each(|&value| file.extend(number(value, word)));
+            if !wide {
+                file.extend(number(5, 4));
+            }
+            file.extend(number(1, word));
+        }
+        file.extend(strings);
+        for value in [5, interpreter, 1, 1, 14, 1, 0, 0] {
+            file.extend(number(value, word));
+        }
+        file
+    };
+    [(true, true), (true, false), (false, true), (false, false)]
+        .map(|(wide, little)| seed(wide, little))
+        .into()
 }
 
 fn package_seeds() -> Vec<Vec<u8>> {
