@@ -469,6 +469,7 @@ fn mount_runtime(arguments: &Arguments, squashfs: &Squashfs, overlayfs: bool, lo
         damaged,
         module,
     )?;
+    block::no_read_ahead(&device);
     let image = PathBuf::from(format!("{live}/LiveOS/rootfs.img"));
     if !image.is_file() {
         return Err(failure(format!("{source} holds no LiveOS/rootfs.img"), damaged));

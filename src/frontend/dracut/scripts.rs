@@ -112,9 +112,14 @@ pub(super) fn add(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
     // libdevmapper goes by udev's socket and by what it was built for: without the word it may wait for udev's nodes.
     let nodes = if plan.runtime == RuntimeFrom::Initramfs { "export DM_DISABLE_UDEV=1\n" } else { "" };
     // dracut looks for proc, sys and a dynamic loader before it takes a root for one; a monolith may hold neither.
-    hook("cmdline/00", &format!("usable_root() {{ [ -d \"$1\" ]; }}\n{nodes}{network}btrsquash_modules"));
+    hook(
+        "cmdline/00",
+        &format!(
+            "usable_root() {{ [ -d \"$1\" ]; }}\n{nodes}{network}btrsquash_modules\nbtrsquash_read_ahead 0"
+        ),
+    );
     hook("cmdline/99", "btrsquash_root");
-    hook("pre-pivot/90", "btrsquash_carry");
+    hook("pre-pivot/90", "btrsquash_read_ahead 128\nbtrsquash_carry");
     hook("cleanup/99", "btrsquash_hand_over");
     hook("emergency/90", "btrsquash_why");
     Ok(())

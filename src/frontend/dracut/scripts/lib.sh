@@ -50,6 +50,15 @@ btrsquash_modules() {
     fi
 }
 
+# Sets how much is read ahead on the loop devices, in KiB. Each read of a squashfs unpacks a whole block, and the kernel,
+# which counts that as reading in sequence, would unpack the next one too, for nothing. A file keeps what its device had
+# when it was opened: none while dracut opens the runtime, the kernel's own amount for all that comes later.
+btrsquash_read_ahead() {
+    for btrsquash_loop in /sys/block/loop*/queue/read_ahead_kb; do
+        [ -e "$btrsquash_loop" ] && echo "$1" > "$btrsquash_loop"
+    done
+}
+
 # After dracut's own parsing: whether root= is something that holds a runtime.
 btrsquash_root() {
     btrsquash_given=$(getarg root=)
