@@ -143,6 +143,8 @@ pub struct Image<'a> {
     pub old: &'a dyn ReadAt,
     /// Where its early segments lie.
     pub early: &'a [Range<u64>],
+    /// What else of it the kernel takes before it unpacks anything: name and place in the old image.
+    pub early_bodies: &'a [(String, Range<u64>)],
     /// Where its boot configuration lies.
     pub bootconfig: Option<Range<u64>>,
     /// The squashfs, and how it travels; `None` where it stays outside.
@@ -155,22 +157,41 @@ pub struct Image<'a> {
     pub time: i64,
 }
 
-fn copy(out: &mut dyn Write, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+/// Hands the bytes of `range` to `with`, piece by piece.
+fn pieces(
+    from: &dyn ReadAt,
+    range: Range<u64>,
+    mut with: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = range.start;
     while at < range.end {
         let count = (range.end - at).min(buffer.len() as u64) as usize;
         from.read_exact_at(&mut buffer[..count], at)?;
-        out.write_all(&buffer[..count])?;
+        with(&buffer[..count])?;
         at += count as u64;
     }
-    Ok(range.end - range.start)
+    Ok(())
+}
+
+fn copy(out: &mut dyn Write, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+    let size = range.end - range.start;
+    pieces(from, range, |bytes| out.write_all(bytes))?;
+    Ok(size)
 }
 
 fn align(out: &mut dyn Write, at: u64, to: u64) -> io::Result<u64> {
     let zeros = at.next_multiple_of(to) - at;
     out.write_all(&vec![0; zeros as usize])?;
     Ok(at + zeros)
+}
+
+/// Ends an archive that starts at `at`; says where the next segment starts.
+fn finish<W: Write>(mut newc: NewcWriter<W>, at: u64) -> io::Result<u64> {
+    newc.pad()?;
+    let written = newc.written();
+    // Header, name and padding of the trailer.
+    align(&mut newc.finish()?, at + written + 124, 4)
 }
 
 /// Writes the directories above `path` that are not yet `made`, outermost first.
@@ -195,10 +216,21 @@ impl Image<'_> {
             at += copy(out, self.old, range.clone())?;
             at = align(out, at, 4)?;
         }
+        if !self.early_bodies.is_empty() {
+            let mut made = BTreeSet::new();
+            let mut newc = NewcWriter::new(&mut *out, self.time);
+            for (path, body) in self.early_bodies {
+                folders(&mut newc, &mut made, path)?;
+                newc.header(path, mode::S_IFREG | 0o644, &Node::Fifo, body.end - body.start, 0)?;
+                pieces(self.old, body.clone(), |bytes| newc.content(bytes))?;
+                newc.pad()?;
+            }
+            at = finish(newc, at)?;
+        }
         parts.early = at;
         let start = at;
-        let mut newc = NewcWriter::new(&mut *out, self.time);
         let mut made = BTreeSet::new();
+        let mut newc = NewcWriter::new(&mut *out, self.time);
         if let Some((squashfs, carry)) = self.squashfs {
             match carry {
                 Carry::Regular => {
@@ -224,25 +256,14 @@ impl Image<'_> {
                 }
             }
             parts.squashfs_offset = at + newc.written();
-            let mut buffer = vec![0; 1 << 20];
-            let mut done = 0;
-            while done < squashfs.len() {
-                let count = (squashfs.len() - done).min(buffer.len() as u64) as usize;
-                squashfs.read_exact_at(&mut buffer[..count], done)?;
-                newc.content(&buffer[..count])?;
-                done += count as u64;
-            }
+            pieces(squashfs, 0..squashfs.len(), |bytes| newc.content(bytes))?;
             newc.pad()?;
         }
         for (path, bytes) in (self.extra)(parts.squashfs_offset) {
             folders(&mut newc, &mut made, &path)?;
             newc.file(&path, 0o644, &bytes)?;
         }
-        newc.pad()?;
-        let written = newc.written();
-        newc.finish()?;
-        // Header, name and padding of the trailer.
-        at = align(out, at + written + 124, 4)?;
+        at = finish(newc, at)?;
         parts.squashfs_cpio = at - start;
         out.write_all(self.front_end)?;
         parts.front_end = self.front_end.len() as u64;
@@ -282,6 +303,59 @@ mod tests {
     }
 
     #[test]
+    fn early_files_among_others_get_a_segment_of_their_own() {
+        let mut old = NewcWriter::new(Vec::new(), 0);
+        old.directory("kernel", 0o755).unwrap();
+        old.file("init", 0o755, b"#!/bin/sh\n").unwrap();
+        for (path, bytes) in [
+            ("kernel/x86/microcode/GenuineIntel.bin", b"first"),
+            ("kernel/x86/microcode/GenuineIntel.bin", b"again"),
+            // The kernel looks for the name as it is written.
+            ("./kernel/firmware/acpi/dot.aml", b"table"),
+            ("kernel/firmware/acpi/../acpi/up.aml", b"table"),
+            ("kernel/firmware/acpi/a.aml", b"table"),
+        ] {
+            old.file(path, 0o644, bytes).unwrap();
+        }
+        let old = old.finish().unwrap();
+        let read = |bytes: &Vec<u8>| {
+            initrd::read(bytes, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap()
+        };
+        let found = read(&old);
+        assert!(!found.segments[0].early && found.early_paths.is_empty());
+        let image = Image {
+            old: &old,
+            early: &[],
+            early_bodies: &found.early_bodies,
+            bootconfig: None,
+            squashfs: None,
+            extra: &|_| vec![("etc/cmdline.d/x.conf".into(), b"x".to_vec())],
+            front_end: &initrd::compress(&old, initrd::Encoding::Gzip).unwrap(),
+            time: 1,
+        };
+        let mut out = Vec::new();
+        let parts = image.write(&mut out).unwrap();
+        let new = read(&out);
+        assert_eq!(new.segments.iter().map(|s| s.early).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            (new.segments[1].offset, new.segments[2].offset),
+            (parts.early, out.len() as u64 - parts.front_end)
+        );
+        assert!(new.early_bodies.is_empty());
+        let files: Vec<_> =
+            new.early_paths.iter().filter(|p| p.contains(&b'.')).map(|p| crate::tree::display(p)).collect();
+        assert_eq!(files, ["kernel/x86/microcode/GenuineIntel.bin", "kernel/firmware/acpi/a.aml"]);
+        let early = read(&out[..parts.early as usize].to_vec());
+        let id = early.tree.get("kernel/x86/microcode/GenuineIntel.bin").unwrap();
+        assert_eq!(early.tree.read(id, 100).unwrap().unwrap(), b"first");
+        // Behind something compressed the kernel no longer looks.
+        let mut behind = initrd::compress(&old, initrd::Encoding::Gzip).unwrap();
+        behind.resize(behind.len().next_multiple_of(4), 0);
+        behind.extend(&old);
+        assert!(read(&behind).early_bodies.is_empty());
+    }
+
+    #[test]
     fn parts_add_up_and_are_read_again() {
         let squashfs = vec![7_u8; 10_001];
         for carry in [Carry::Regular, Carry::Retained] {
@@ -289,6 +363,7 @@ mod tests {
             let image = Image {
                 old: &old,
                 early: &[],
+                early_bodies: &[],
                 bootconfig: None,
                 squashfs: Some((&squashfs, carry)),
                 extra: &|offset| vec![("etc/cmdline.d/x.conf".into(), offset.to_string().into_bytes())],

@@ -320,8 +320,10 @@ fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
 
 fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
     let _turn = cores.turn();
+    let image = &prepared.image;
+    let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     let not_carried: Vec<String> =
-        prepared.image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok()).collect();
+        early.chain(image.early_bodies.iter().map(|(path, _)| path.clone())).collect();
     let plan = Plan {
         kernels: &prepared.modules,
         overlay: prepared.overlay,
@@ -384,6 +386,7 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let image = Image {
         old,
         early: &early,
+        early_bodies: &prepared.image.early_bodies,
         bootconfig: prepared.image.bootconfig.clone(),
         squashfs: (!split).then_some((&made.squashfs as &dyn ReadAt, carry)),
         extra: &extra,

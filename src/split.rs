@@ -80,6 +80,16 @@ pub fn split(initrd: &Initrd, class: &Classification, kernels: &[Kernel]) -> Spl
             bytes,
         });
     }
+    if !initrd.early_bodies.is_empty() {
+        boot.push(BootPart {
+            what: "early files among others".into(),
+            why: "the kernel looks for microcode and ACPI tables in uncompressed segments at the start, and this one \
+                  holds more: they get an early cpio of their own and stay in the runtime too"
+                .into(),
+            files: initrd.early_bodies.len() as u64,
+            bytes: initrd.early_bodies.iter().map(|(_, body)| body.end - body.start).sum(),
+        });
+    }
     if let Some(init) = &class.init {
         boot.push(BootPart {
             what: format!("{init} as the kernel's first program"),

@@ -1,5 +1,6 @@
 //! Proves that a converted image holds what the kernel would have unpacked from the original.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -7,7 +8,7 @@ use super::diff::{changed, items};
 use super::{ReadOrder, TreeDifference, trees};
 use crate::btrfs;
 use crate::error::Error;
-use crate::initrd::{Initrd, Segment};
+use crate::initrd::Initrd;
 use crate::opened::{FileSystem, Opened};
 use crate::report::{self, Added, Item, Tool, Verification, units};
 use crate::split;
@@ -88,7 +89,8 @@ pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> 
     }
 }
 
-/// The early files, which are missing unless the new image begins with the old one's early segments.
+/// The early files, which are missing unless the new image begins with the old one's early segments, and with what was
+/// early among other files in a segment of its own.
 fn early_segments(
     old: &Opened,
     initrd: &Initrd,
@@ -98,7 +100,7 @@ fn early_segments(
 ) -> Vec<Item> {
     let early = |initrd: &Initrd| initrd.segments.iter().filter(|s| s.early).cloned().collect::<Vec<_>>();
     let olds = early(initrd);
-    if olds.is_empty() {
+    if olds.is_empty() && initrd.early_bodies.is_empty() {
         return Vec::new();
     }
     let Some(other) = &new.initrd else {
@@ -106,11 +108,28 @@ fn early_segments(
         return Vec::new();
     };
     let news = early(other);
-    let same = olds.len() == news.len()
-        && olds.iter().zip(&news).all(|(a, b)| same_bytes(old.source.as_ref(), a, new.source.as_ref(), b));
+    let (from, to) = (old.source.as_ref(), new.source.as_ref());
+    let lost = initrd.early_bodies.iter().filter(|(path, body)| {
+        let file = other.tree.get(path).and_then(|id| squashfs::file(&other.tree, id));
+        let same = file.is_some_and(|file| same_bytes(from, body.clone(), file.as_ref(), 0..file.len()));
+        !same || !other.early_paths.iter().any(|early| early == path.as_bytes())
+    });
+    let mut missing: Vec<Item> = lost
+        .map(|(path, body)| Item { path: path.clone(), kind: "file".into(), bytes: body.end - body.start })
+        .collect();
+    if missing.is_empty() && !initrd.early_bodies.is_empty() {
+        let files = units::count(initrd.early_bodies.len() as u64, "early file");
+        notes.push(format!("{files} among others: in a segment of their own"));
+    }
+    let made = usize::from(!initrd.early_bodies.is_empty());
+    let same = olds.len() + made == news.len()
+        && olds.iter().zip(&news).all(|(a, b)| same_bytes(from, a.range(), to, b.range()));
     if same {
-        notes.push(format!("{} byte for byte the same", units::count(olds.len() as u64, "early segment")));
-        return Vec::new();
+        if !olds.is_empty() {
+            notes
+                .push(format!("{} byte for byte the same", units::count(olds.len() as u64, "early segment")));
+        }
+        return missing;
     }
     let size = |path: &str| {
         initrd.tree.get(path).map_or((0, "file"), |id| {
@@ -118,28 +137,27 @@ fn early_segments(
             (super::bytes(inode), super::kind(inode))
         })
     };
-    paths
-        .into_iter()
-        .map(|path| {
-            let (bytes, kind) = size(&path);
-            Item { path, kind: kind.into(), bytes }
-        })
-        .collect()
+    missing.extend(paths.into_iter().map(|path| {
+        let (bytes, kind) = size(&path);
+        Item { path, kind: kind.into(), bytes }
+    }));
+    missing
 }
 
-fn same_bytes(left: &dyn ReadAt, a: &Segment, right: &dyn ReadAt, b: &Segment) -> bool {
+fn same_bytes(left: &dyn ReadAt, a: Range<u64>, right: &dyn ReadAt, b: Range<u64>) -> bool {
+    let size = a.end - a.start;
     let (mut x, mut y) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut at = 0;
-    while a.size == b.size && at < a.size {
-        let len = (a.size - at).min(CHUNK as u64) as usize;
-        let read = left.read_exact_at(&mut x[..len], a.offset + at).is_ok()
-            && right.read_exact_at(&mut y[..len], b.offset + at).is_ok();
+    while size == b.end - b.start && at < size {
+        let len = (size - at).min(CHUNK as u64) as usize;
+        let read = left.read_exact_at(&mut x[..len], a.start + at).is_ok()
+            && right.read_exact_at(&mut y[..len], b.start + at).is_ok();
         if !read || x[..len] != y[..len] {
             return false;
         }
         at += len as u64;
     }
-    a.size == b.size
+    size == b.end - b.start
 }
 
 /// Reads all of the file systems of a runtime and verifies all their checksums; says what was read.

@@ -131,7 +131,11 @@ pub(super) fn done(
         parts: Part::list(
             total,
             [
-                ("early cpio", parts.early, "as it was, byte for byte"),
+                (
+                    "early cpio",
+                    parts.early,
+                    "what the kernel reads before it unpacks anything, byte for byte",
+                ),
                 ("squashfs.img", squashfs, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
                 ("cpio around it", small, "headers, padding, /etc/cmdline.d"),
                 ("front-end", parts.front_end, "mounts the runtime and hands over to it"),

@@ -172,6 +172,11 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
         rootfs.forget_links();
         return Ok(Found::Trailer);
     }
+    if kind == mode::S_IFREG {
+        // Whether it can be unpacked or not.
+        let from = stream.offset();
+        rootfs.look_at(name, from..from + header.body_len);
+    }
     rootfs.spend(header.body_len)?;
     let Some(mut file) = rootfs.entry(&header, name) else {
         skip(stream, rootfs, header.body_len, "content")?;

@@ -147,6 +147,9 @@ pub struct Initrd {
     pub size: u64,
     /// Paths that early segments wrote (no leading `/`), directories too.
     pub early_paths: Vec<Vec<u8>>,
+    /// Microcode and ACPI tables among other files of the plain segments at the start: name and place in the file. The
+    /// kernel takes them from there before it unpacks anything, and unpacks them like all else.
+    pub early_bodies: Vec<(String, Range<u64>)>,
     /// Bodies of entries that the kernel skips because they are neither regular files nor symbolic links: name and
     /// place in the file. A retained squashfs is one. Of plain segments only.
     pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,

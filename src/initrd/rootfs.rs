@@ -56,6 +56,28 @@ pub struct Reader {
     pub written: Option<Vec<Vec<u8>>>,
     /// Bodies that the kernel skips.
     pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
+    /// Bodies that the kernel takes before it unpacks anything, if they lie in a plain segment at the start.
+    pub early_bodies: Vec<(String, Range<u64>)>,
+}
+
+/// Where the kernel looks for files before it unpacks anything: microcode and ACPI tables.
+const EARLY_PLACES: [&[u8]; 3] = [b"kernel/x86/microcode/", b"kernel/firmware/acpi/", b"kernel/x86/ucode/"];
+
+/// How many files of early places are looked at; the kernel takes 64 tables (`NR_ACPI_INITRD_TABLES`) and one microcode.
+const EARLY_BODIES: usize = 256;
+
+/// Whether these are files that a kernel takes before it unpacks anything and nothing else.
+pub fn is_early(paths: &[Vec<u8>]) -> bool {
+    !paths.is_empty()
+        && paths.iter().all(|path| {
+            let folder = [path, &b"/"[..]].concat();
+            EARLY_PLACES.iter().any(|place| folder.starts_with(place) || place.starts_with(&folder))
+                || path.is_empty()
+                || path == b"."
+                // By this name dracut and mkinitcpio mark their early archive for other tools.
+                || path == b"early_cpio"
+        })
+        && paths.iter().any(|path| EARLY_PLACES.iter().any(|place| path.starts_with(place)))
 }
 
 /// A regular file whose body is being copied.
@@ -98,6 +120,7 @@ impl Reader {
             memory: MEMORY,
             written: None,
             skipped_bodies: Vec::new(),
+            early_bodies: Vec::new(),
         };
         let root = reader.tree.root;
         if let Some(dev) = reader.insert(root, b"dev", 0o755, Node::Directory(BTreeMap::new())) {
@@ -232,6 +255,19 @@ impl Reader {
         }
         self.note("hard links that Linux could not make", path);
         None
+    }
+
+    /// Remembers where the body of a regular file lies if the kernel looks for files of this name before it unpacks
+    /// anything: the first of a name, as it is written there (`find_cpio_data` of lib/earlycpio.c).
+    pub fn look_at(&mut self, name: &[u8], body: Range<u64>) {
+        if EARLY_PLACES.iter().any(|place| name.starts_with(place))
+            && name.split(|&b| b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+            && self.early_bodies.len() < EARLY_BODIES
+            && let Ok(name) = str::from_utf8(name)
+            && self.early_bodies.iter().all(|(other, _)| other != name)
+        {
+            self.early_bodies.push((name.to_owned(), body));
+        }
     }
 
     fn wrote(&mut self, path: &[u8]) {

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::archive::{self, Found, Stream};
 use super::decompress::{decoder, dictionary, read_full};
-use super::rootfs::Reader;
+use super::rootfs::{Reader, is_early};
 use super::{Encoding, Initrd, Segment};
 use crate::error::Error;
 use crate::spool::ReadAt;
@@ -139,26 +139,6 @@ fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>
     }
 }
 
-/// Whether these are the files that a kernel takes before it unpacks anything (`find_cpio_data` of lib/earlycpio.c):
-/// microcode and ACPI tables, and nothing else.
-fn is_early(paths: &[Vec<u8>]) -> bool {
-    const PLACES: [&[u8]; 3] = [b"kernel/x86/microcode", b"kernel/firmware/acpi", b"kernel/x86/ucode"];
-    let inside = |path: &[u8], place: &[u8]| {
-        path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    };
-    !paths.is_empty()
-        && paths.iter().all(|path| {
-            PLACES.iter().any(|place| inside(path, place) || inside(place, path))
-                || path.is_empty()
-                || path == b"."
-                // By this name dracut and mkinitcpio mark their early archive for other tools.
-                || path == b"early_cpio"
-        })
-        && paths.iter().any(|path| {
-            PLACES.iter().any(|place| path.strip_prefix(*place).is_some_and(|rest| rest.starts_with(b"/")))
-        })
-}
-
 /// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): from there to the end of the file.
 /// Boot loaders may have padded it to a multiple of four (`get_boot_config_from_initrd` of init/main.c).
 pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
@@ -237,6 +217,7 @@ pub fn read_segments(
             .hint("Linux stops here with 'invalid magic'; is this an initrd? see `file`; a boot loader's wrapper (U-Boot's mkimage, say) has to come off first"));
         };
         rootfs.written = Some(Vec::new());
+        let early = rootfs.early_bodies.len();
         let mut segment = Segment {
             number,
             offset: at,
@@ -257,9 +238,12 @@ pub fn read_segments(
             })?;
             segment.unpacked = segment.size;
             let written = rootfs.written.take().unwrap_or_default();
-            if segments.iter().all(|s| s.encoding == Encoding::Plain) && is_early(&written) {
+            if segments.iter().any(|s| s.encoding != Encoding::Plain) {
+                rootfs.early_bodies.truncate(early);
+            } else if is_early(&written) {
                 segment.early = true;
                 early_paths.extend(written);
+                rootfs.early_bodies.truncate(early);
             }
         } else {
             rootfs.written = None;
@@ -269,6 +253,7 @@ pub fn read_segments(
                 .map_err(|e| e.segment(number))?;
             // They lie in no place of the file.
             rootfs.skipped_bodies.truncate(skipped);
+            rootfs.early_bodies.truncate(early);
         }
         at = segment.offset + segment.size;
         progress(at);
@@ -277,8 +262,9 @@ pub fn read_segments(
     if segments.is_empty() {
         return Err(Error::input("nothing but zeros, where an initrd should be").at(0));
     }
+    let early_bodies = std::mem::take(&mut rootfs.early_bodies);
     let (tree, notes, skipped_bodies) = rootfs.finish()?;
-    Ok(Initrd { tree, segments, size, early_paths, skipped_bodies, bootconfig, notes })
+    Ok(Initrd { tree, segments, size, early_paths, early_bodies, skipped_bodies, bootconfig, notes })
 }
 
 fn plain(

@@ -49,6 +49,7 @@ pub(crate) fn initrd(tree: Tree) -> Initrd {
         size: 0,
         early_paths: Vec::new(),
         bootconfig: None,
+        early_bodies: Vec::new(),
         skipped_bodies: Vec::new(),
         notes: Vec::new(),
     }

@@ -270,6 +270,7 @@ fn of_tree(tree: Tree) -> Initrd {
         segments: Vec::new(),
         size: 0,
         early_paths: Vec::new(),
+        early_bodies: Vec::new(),
         skipped_bodies: Vec::new(),
         bootconfig: None,
         notes: Vec::new(),

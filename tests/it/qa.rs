@@ -457,6 +457,7 @@ fn a_runtime_is_found_however_it_is_carried() {
         let image = assemble::Image {
             old: &Vec::new(),
             early: &[],
+            early_bodies: &[],
             bootconfig: None,
             squashfs: Some((&file, carry)),
             extra: &|_| vec![("etc/cmdline.d/x.conf".into(), b"root=live:x\n".to_vec())],

@@ -199,6 +199,51 @@ fn the_probe_is_not_there_for_the_first_program() {
 }
 
 #[test]
+fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
+    let (Some((image, kernel)), Some(package)) = (small(), kernel_package()) else { return };
+    // An ACPI table with nothing in it; the last byte of all makes the sum 0.
+    let mut table =
+        [&b"SSDT\x24\0\0\0\x02\0BTRSQ EARLY   "[..], &[1, 0, 0, 0], b"TEST", &[1, 0, 0, 0]].concat();
+    assert_eq!(table.len(), 36);
+    table[9] = table.iter().fold(0_u8, |sum, &b| sum.wrapping_sub(b));
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("r/kernel/firmware/acpi");
+    std::fs::create_dir_all(&whole).unwrap();
+    std::fs::write(whole.join("early.aml"), table).unwrap();
+    sh(
+        dir.path(),
+        "(cd r; zcat \"$1\" | cpio -id --quiet --no-absolute-filenames 2>/dev/null || [ -e init ]
+        find . | sort | cpio --quiet -R 0:0 -H newc -o) >mixed.img",
+        &[&image],
+    );
+    let mixed = dir.path().join("mixed.img");
+    let found = r"SSDT ACPI table found in initrd \[kernel/firmware/acpi/early.aml\]";
+    let arguments = ["-m", "192", "--expect", found];
+    let (code, report, _) = boot_small(&mixed, &kernel, &arguments);
+    assert_eq!(code, Some(0), "{report:#}");
+    let of_convert = ["--front-end", "built-in", "--modules", package.to_str().unwrap(), "--kernel"];
+    let new = converted("mixed", &mixed, &[&of_convert[..], &[kernel.to_str().unwrap()]].concat());
+    let (code, report, _) = boot_small(&new, &kernel, &arguments);
+    assert_eq!(code, Some(0), "{report:#}");
+    let (code, report, _) = boot_small(&new, &kernel, &["-m", "192", "--expect", READY]);
+    assert_eq!(code, Some(0), "{report:#}");
+    let verified = run(btrsquash().args(["verify", "--json"]).arg(&mixed).arg(&new));
+    let verified = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.contains("1 early file among others: in a segment of their own"), "{verified}");
+    // Without that segment the file is missing, though the runtime has it.
+    let inspected = run(btrsquash().args(["inspect", "--json"]).arg(&new));
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["segments"][0]["early"], true, "{inspected:#}");
+    let second = inspected["segments"][1]["offset"].as_u64().unwrap();
+    let late = dir.path().join("late.img");
+    std::fs::write(&late, &std::fs::read(&new).unwrap()[second as usize..]).unwrap();
+    let output = btrsquash().arg("verify").arg(&mixed).arg(&late).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("kernel/firmware/acpi/early.aml"), "{told}");
+}
+
+#[test]
 fn the_least_memory_is_found_with_the_reason_why_less_fails() {
     let Some((image, kernel)) = small() else { return };
     let arguments = ["--find-min", "--expect", READY, "--from", "48", "--to", "128", "--step", "16"];
