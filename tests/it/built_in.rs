@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use crate::common::{
-    FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, converted, have, installer, kernel_package, root, sh,
-    skip, systemd_image,
+    FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, console, converted, have, installer, kernel_package,
+    reaches, root, sh, skip, systemd_image, told,
 };
 use crate::convert;
 use crate::dracut::{SYSTEMD_MIB, appended};
@@ -35,29 +35,6 @@ const MIB: u64 = 1 << 20;
 
 fn report_of(image: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(image.with_extension("json")).unwrap()).unwrap()
-}
-
-/// Boots and says what the console showed, whole.
-fn console(
-    image: &Path,
-    kernel: &Path,
-    mib: u64,
-    append: &str,
-    expect: &str,
-    more: &[&str],
-) -> (bool, String) {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let mut all = vec!["--log", log.path().to_str().unwrap()];
-    all.extend(more);
-    let (booted, report) = boot(image, kernel, mib, append, expect, &all);
-    let text = String::from_utf8_lossy(&std::fs::read(log.path()).unwrap()).into_owned();
-    (booted, format!("{text}\n{report:#}"))
-}
-
-fn reaches(image: &Path, kernel: &Path, mib: u64, append: &str, expect: &str, more: &[&str]) -> String {
-    let (booted, text) = console(image, kernel, mib, append, expect, more);
-    assert!(booted, "{text}");
-    text
 }
 
 /// The boot has to fail within 30 seconds of the machine's own time, with these words on the console.
@@ -178,15 +155,6 @@ fn a_retained_runtime_is_not_copied() {
         .unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&output.stderr).contains("Linux 6.8"));
-}
-
-/// What the system told the console about `what`.
-fn told(console: &str, what: &str) -> String {
-    let mark = format!("PROBE:{what}: ");
-    let lines: Vec<&str> =
-        console.lines().filter_map(|l| l.split_once(&mark)).map(|(_, rest)| rest).collect();
-    assert!(!lines.is_empty(), "nothing about {what}: {console}");
-    lines.join("\n")
 }
 
 #[test]

@@ -155,6 +155,39 @@ pub fn boot(
     (report["booted"] == true, report)
 }
 
+/// Boots and says what the console showed, whole.
+pub fn console(
+    image: &Path,
+    kernel: &Path,
+    mib: u64,
+    append: &str,
+    expect: &str,
+    more: &[&str],
+) -> (bool, String) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut all = vec!["--log", log.path().to_str().unwrap()];
+    all.extend(more);
+    let (booted, report) = boot(image, kernel, mib, append, expect, &all);
+    let text = String::from_utf8_lossy(&std::fs::read(log.path()).unwrap()).into_owned();
+    (booted, format!("{text}\n{report:#}"))
+}
+
+/// What the console showed, whole, of a boot that has to get to `expect`.
+pub fn reaches(image: &Path, kernel: &Path, mib: u64, append: &str, expect: &str, more: &[&str]) -> String {
+    let (booted, text) = console(image, kernel, mib, append, expect, more);
+    assert!(booted, "{text}");
+    text
+}
+
+/// What the system told the console about `what`.
+pub fn told(console: &str, what: &str) -> String {
+    let mark = format!("PROBE:{what}: ");
+    let lines: Vec<&str> =
+        console.lines().filter_map(|l| l.split_once(&mark)).map(|(_, rest)| rest).collect();
+    assert!(!lines.is_empty(), "nothing about {what}: {console}");
+    lines.join("\n")
+}
+
 /// Holds the JSON output of a command against its schema, and the schema against what it has to refuse.
 pub fn follows_schema(schema: &str, value: &serde_json::Value) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/report/schema/{schema}.json"));

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use crate::common::{
-    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, root, run, sh,
-    systemd_image,
+    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, reaches, root, run,
+    sh, systemd_image, told,
 };
 
 /// Whether what these tests run is there.
@@ -23,15 +23,6 @@ pub fn appended(dir: &Path, image: &Path, script: &str, through: &str) -> PathBu
     );
     sh(dir, &script, &[image]);
     made
-}
-
-/// The lines that the system told about `what`.
-pub fn told(log: &Path, what: &str) -> String {
-    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
-    let mark = format!("PROBE:{what}: ");
-    let lines: Vec<&str> =
-        text.lines().filter_map(|line| line.split_once(&mark)).map(|(_, rest)| rest).collect();
-    lines.join("\n")
 }
 
 /// Memory in which the system cannot be unpacked as it was, and reaches its login prompt converted.
@@ -53,21 +44,18 @@ fn a_system_with_systemd_reaches_its_login_prompt() {
         std::fs::create_dir(&folder).unwrap();
         let image =
             appended(&folder, &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
-        let log = folder.join("log");
-        let more = ["--log", log.to_str().unwrap()];
-        let (booted, report) = boot(&image, &kernel, SYSTEMD_MIB, "", "login:", &more);
-        assert!(booted, "{report:#}");
-        assert_eq!(told(&log, "file").trim(), "written");
-        let mounts = told(&log, "mount");
+        let text = reaches(&image, &kernel, SYSTEMD_MIB, "", "login:", &[]);
+        assert_eq!(told(&text, "file").trim(), "written");
+        let mounts = told(&text, "mount");
         let root = mounts.lines().next().unwrap();
         let expected = if overlay == "dm" { "/dev/mapper/live-rw btrfs rw" } else { "overlay rw" };
         assert!(root.starts_with("/ ") && root.contains(expected), "{mounts}");
         for place in ["/proc", "/sys", "/dev", "/run"] {
             assert!(mounts.lines().any(|line| line.starts_with(place)), "{mounts}");
         }
-        let carried = told(&log, "appended");
+        let carried = told(&text, "appended");
         assert!(carried.contains("hello") && carried.contains("replaced"), "{carried}");
-        assert!(told(&log, "init").contains("/init"), "{}", told(&log, "init"));
+        assert!(told(&text, "init").contains("/init"), "{}", told(&text, "init"));
     }
 }
 
