@@ -532,7 +532,8 @@ fn system(image: &Image<'_>) -> Vec<String> {
         INSTALLERS.iter().find(|(path, _)| image.has(path)).map(|(path, name)| format!("{name} (/{path})")),
     );
     if let Some(real) = image.real_path("sbin/init") {
-        signs.push(format!("an init (/sbin/init, {real})"));
+        let target = if real == "/sbin/init" { String::new() } else { format!(", {real}") };
+        signs.push(format!("an init (/sbin/init{target})"));
     }
     signs.extend(
         ["sbin/getty", "sbin/agetty", "usr/sbin/agetty", "bin/login", "usr/sbin/sshd"]
