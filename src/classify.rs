@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::assemble::CMDLINE_FILE;
+use crate::carried::{self, Body};
 use crate::frontend::Handover;
 use crate::initrd::Initrd;
 use crate::kernel::elf_machine;
-use crate::opened::{self, Body};
 use crate::tree::{InodeId, Node, Tree, display};
 
 /// What an image is.
@@ -547,7 +547,7 @@ fn system(image: &Image<'_>) -> Vec<String> {
 /// Whether the system is in a squashfs in the image, be it a regular file or the body of an entry that the kernel
 /// skips; or elsewhere, as a conversion into two parts leaves it.
 fn converted(initrd: &Initrd) -> Option<String> {
-    let Some(carried) = opened::carried(initrd) else {
+    let Some(carried) = carried::carried(initrd) else {
         let apart = initrd.tree.get(CMDLINE_FILE).is_some();
         return apart.then(|| format!("/{CMDLINE_FILE} names a runtime that is not in the image"));
     };

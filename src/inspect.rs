@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::carried::Body;
 use crate::classify::Verdict;
 use crate::compare::content;
 use crate::error::Error;
 use crate::footprint::Rootfs;
 use crate::initrd::{self, Encoding, Initrd, Segment};
 use crate::kernel::codec;
-use crate::opened::{Body, Opened};
+use crate::opened::Opened;
 use crate::report::{
     self, Duplicate, FileSize, Folder, FrontEndPart, ImageFile, Inspection, KernelPart, ModuleSize,
     SegmentRow, Tool, Weight, gather,

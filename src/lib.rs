@@ -10,6 +10,7 @@ pub mod tree;
 
 pub mod assemble;
 pub mod btrfs;
+pub mod carried;
 pub mod classify;
 pub mod cli;
 pub mod compare;

@@ -130,23 +130,6 @@ fn zstd_window(start: &[u8]) -> Option<u64> {
     })
 }
 
-/// Fills `buffer` as far as `input` goes; returns how far that was.
-///
-/// # Errors
-/// Those of `input`.
-pub fn read_full(input: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,6 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::decompress::read_full;
-
 /// First four bytes of a frame, little endian.
 pub const MAGIC: u32 = 0x184c_2102;
 /// Most bytes that one chunk unpacks to: `LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`.
@@ -32,11 +30,13 @@ impl<R: BufRead> Decoder<R> {
             if ahead.is_empty() || (self.started && ahead.len() >= 4 && ahead.starts_with(&[0; 4])) {
                 return Ok(false);
             }
-            let mut word = [0; 4];
-            let got = read_full(&mut self.input, &mut word)?;
-            if got < 4 || word == [0; 4] {
-                return if word == [0; 4] { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            self.packed.clear();
+            (&mut self.input).take(4).read_to_end(&mut self.packed)?;
+            if self.packed.iter().all(|&byte| byte == 0) {
+                return Ok(false);
             }
+            let word =
+                self.packed[..].try_into().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let size = u32::from_le_bytes(word);
             if size == MAGIC {
                 self.started = true;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use super::archive::{self, Found, Stream};
-use super::decompress::{decoder, dictionary, read_full};
+use super::decompress::{decoder, dictionary};
 use super::rootfs::{Reader, is_early};
 use super::{Encoding, Initrd, Segment};
 use crate::error::Error;
@@ -308,11 +308,10 @@ fn compressed(
                 }
             };
             loop {
-                let mut chunk = vec![0; CHUNK];
-                match read_full(&mut decoder, &mut chunk) {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                match decoder.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
                     Ok(0) => break,
-                    Ok(count) => {
-                        chunk.truncate(count);
+                    Ok(_) => {
                         // The parser stopped: so do we.
                         if send.send(Ok(chunk)).is_err() {
                             break;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::data::Folder;
 use super::document::{Bar, MACHINES, RamCurve};
-use super::html::escape;
+use super::markup::escape;
 use super::squarify::{Rect, squarify};
 use super::units::{memory, percent, size};
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::charts;
 use super::document::{Align, Bar, Block, Cell, MACHINES, RamCurve, Table, Tile, Tone, visible};
+use super::markup::escape;
 use super::{Exporter, Report, units};
 use crate::error::Error;
 
@@ -271,20 +272,4 @@ const fn side(align: Align) -> &'static str {
         Align::Left => "",
         Align::Right => " class=\"n\"",
     }
-}
-
-/// Text of an image as text, in content and in quoted attributes: nothing in it acts as HTML, nothing disturbs the line.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in visible(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
 }

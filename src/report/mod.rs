@@ -8,6 +8,7 @@ pub mod gather;
 mod html;
 mod json;
 mod markdown;
+mod markup;
 mod pages;
 mod squarify;
 mod terminal;

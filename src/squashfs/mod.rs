@@ -25,6 +25,7 @@ pub use read::read;
 pub use write::{Written, write};
 
 use crate::error::Error;
+use crate::spool::ReadAt;
 
 /// `SQUASHFS_MAGIC`, "hsqs" as bytes.
 const MAGIC: u32 = 0x7371_7368;
@@ -43,6 +44,13 @@ const MAX_MEMORY: usize = 128 << 20;
 pub const MIN_BLOCK_SIZE: u32 = 4096;
 /// The largest block size of the format: 1 MiB.
 pub const MAX_BLOCK_SIZE: u32 = 1 << 20;
+
+/// Whether `source` starts as a squashfs of a little-endian machine does.
+#[must_use]
+pub fn is_squashfs(source: &dyn ReadAt) -> bool {
+    let mut magic = [0; 4];
+    source.read_exact_at(&mut magic, 0).is_ok() && u32::from_le_bytes(magic) == MAGIC
+}
 
 /// How blocks are compressed: what both the kernel and the superblock know by a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, serde::Serialize)]
