@@ -1,6 +1,6 @@
 //! Segments → the new image, written whole or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -10,6 +10,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::error::Error;
 use crate::initrd::NewcWriter;
+use crate::scratch::{self, Tracked};
 use crate::spool::ReadAt;
 use crate::tree::{Device, Node, mode};
 
@@ -17,6 +18,7 @@ use crate::tree::{Device, Node, mode};
 #[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<NamedTempFile>,
+    tracked: Tracked,
     path: PathBuf,
     force: bool,
 }
@@ -32,6 +34,25 @@ fn exists(path: &Path) -> Error {
 /// [`crate::error::Kind::Usage`].
 pub fn check_output(path: &Path, force: bool) -> Result<(), Error> {
     OutputFile::create(path, force).map(drop)
+}
+
+/// Fails where two of `paths` are one file, however they are written: one would take the other's place.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`].
+pub fn check_distinct<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
+    let mut seen = BTreeMap::new();
+    for path in paths {
+        // What does not exist yet has a folder that does.
+        let place = path.canonicalize().or_else(|_| {
+            folder(path).canonicalize().map(|folder| folder.join(path.file_name().unwrap_or_default()))
+        });
+        let Ok(place) = place else { continue };
+        if let Some(other) = seen.insert(place, path) {
+            return Err(Error::usage(format!("is named twice, also as {}", other.display())).file(path));
+        }
+    }
+    Ok(())
 }
 
 fn folder(path: &Path) -> &Path {
@@ -50,6 +71,10 @@ impl OutputFile {
         if path.is_dir() {
             return Err(Error::usage("is a folder, where the output file should be").file(path));
         }
+        // A device or pipe would not be written to but replaced.
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::usage("is no regular file").file(path).hint("choose another name with -o"));
+        }
         if !force && path.symlink_metadata().is_ok() {
             return Err(exists(path));
         }
@@ -62,7 +87,17 @@ impl OutputFile {
                     .file(path)
                     .hint("choose a folder you may write to with -o")
             })?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), path: path.to_owned(), force })
+        let tracked = scratch::track(file.path());
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), tracked, path: path.to_owned(), force })
+    }
+
+    /// What was written so far, to be read.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] where it cannot be written.
+    pub fn read_back(&mut self) -> Result<File, Error> {
+        let file = self.file.flush().and_then(|()| self.file.get_ref().as_file().try_clone());
+        file.map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&self.path))
     }
 
     /// Writes all to disk and gives the file its name.
@@ -81,6 +116,7 @@ impl OutputFile {
                 _ => failed(e.error),
             })?;
         }
+        drop(self.tracked);
         // The name itself has to be on disk too.
         File::open(folder(&self.path)).and_then(|dir| dir.sync_all()).map_err(failed)
     }
@@ -300,6 +336,17 @@ mod tests {
         out.write_all(b"new").unwrap();
         out.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_and_no_file_is_named_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert!(OutputFile::create(&link, true).unwrap_err().what.contains("no regular file"));
+        let (a, again) = (dir.path().join("a"), dir.path().join("./a"));
+        assert!(check_distinct([a.as_path(), &dir.path().join("b")]).is_ok());
+        assert!(check_distinct([a.as_path(), &again]).is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Turns a monolithic initrd into a btrfs-in-squashfs live image that boots in about half the RAM.
+//! Turns a monolithic initrd into a btrfs-in-squashfs live image that needs much less RAM.
 //!
 //! The library never prints, never runs anything of an image and never joins a path of an image to a host path.
 //! The modules stand in the order in which the data flows.
 
 pub mod cores;
 pub mod error;
+pub mod scratch;
 pub mod spool;
 pub mod tree;
 

@@ -6,12 +6,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
-
 use super::{Dracut, Files, Item, first, put, scripts, underscored};
 use crate::error::Error;
 use crate::frontend::{KernelModules, Plan, RuntimeFrom};
 use crate::initrd::{self, Limits};
+use crate::scratch::Folder;
 use crate::tree::Node;
 
 /// Where programs are looked for, by us and by dracut.
@@ -161,14 +160,8 @@ impl Dracut {
 }
 
 /// A folder that goes when it is dropped, in TMPDIR or in the file tree whose dracut is run.
-fn scratch(root: Option<&Path>) -> Result<TempDir, Error> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("btrsquash-");
-    match root {
-        None => builder.tempdir(),
-        Some(root) => builder.tempdir_in(root.join("tmp")),
-    }
-    .map_err(|e| {
+fn scratch(root: Option<&Path>) -> Result<Folder, Error> {
+    Folder::new(root.map(|root| root.join("tmp")).as_deref()).map_err(|e| {
         Error::failed(format!("no temporary folder for dracut: {e}"))
             .hint("set TMPDIR to a folder with 200 MB of free space")
     })
