@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 
 use crate::squashfs::Compression;
 
-/// Turns a monolithic initrd into a live image that boots in about half the RAM.
+/// Turns a monolithic initrd into a live image that needs much less RAM.
 #[derive(Debug, Parser)]
 #[command(
     name = "btrsquash",
@@ -63,7 +63,7 @@ pub struct Budgets {
     /// Fail (exit 1) when the image is larger than this
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
-    /// Fail (exit 1) when the computed least RAM is more than this
+    /// Fail (exit 1) when the least RAM, measured where --measured says so and else computed, is more than this
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_ram: Option<u64>,
 }
@@ -139,8 +139,8 @@ pub struct Convert {
     /// Print no report and no progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// Do all checks and say what would be done, then write nothing
-    #[arg(long)]
+    /// Do all checks and say what would be done, then write no image
+    #[arg(long, conflicts_with_all = ["max_size", "max_ram", "measured"])]
     pub dry_run: bool,
     /// Limits on what is read.
     #[command(flatten)]
@@ -159,7 +159,7 @@ pub struct Boot {
     #[arg(long, value_name = "VMLINUZ")]
     pub kernel: PathBuf,
     /// Memory of the machine
-    #[arg(short, long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(short, long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: u64,
     /// Success is when this shows on the console
     #[arg(long, value_name = "REGEX")]

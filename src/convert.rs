@@ -7,7 +7,7 @@ mod result;
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use anyhow::Context;
@@ -35,7 +35,14 @@ const NEWC_MAX: u64 = u32::MAX as u64;
 enum Maker {
     Dracut(dracut::Dracut),
     BuiltIn,
-    File(PathBuf, Vec<u8>),
+    File(ReadyMade),
+}
+
+/// An initramfs that the user made.
+struct ReadyMade {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    image: Initrd,
 }
 
 /// All that is known before the slow work.
@@ -61,6 +68,8 @@ struct Made {
     packed: Vec<u8>,
     squashfs: File,
     facts: btrfs::Facts,
+    /// What could not be laid out as it was.
+    notes: Vec<String>,
     written: squashfs::Written,
 }
 
@@ -77,25 +86,23 @@ pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
     }
     let made = make(request, &prepared, watch)?;
     watch(Stage::Write, 0, 0);
-    let parts = write(request, &old, &prepared, &made)?;
-    Ok(result::done(request, &prepared, &made, &parts)?)
-}
-
-/// The file beside the new image that holds a runtime of its own.
-fn runtime_file(new: &Path) -> PathBuf {
-    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = name.strip_suffix(".img").unwrap_or(&name);
-    new.with_file_name(format!("{stem}.squashfs.img"))
+    let mut output = write(request, &old, &prepared, &made)?;
+    // Whatever fails fails before a file has its name.
+    let report = result::done(request, &prepared, &made, &mut output)?;
+    for file in output.beside {
+        file.commit()?;
+    }
+    output.image.commit()?;
+    Ok(report)
 }
 
 fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepared> {
-    if !request.dry_run {
-        assemble::check_output(&request.new, request.force)?;
-        if request.layout == Layout::Split {
-            assemble::check_output(&runtime_file(&request.new), request.force)?;
-            assemble::check_output(&delivery::file(&request.new), request.force)?;
-        }
+    let outputs = request.outputs();
+    for path in &outputs {
+        assemble::check_output(path, request.force)?;
     }
+    // Only the image itself may take the old one's place, by --force.
+    assemble::check_distinct(outputs.iter().skip(1).chain([&request.old]).map(PathBuf::as_path))?;
     let size = old.metadata().map_or(0, |m| m.len());
     watch(Stage::Read, 0, size);
     let image = initrd::read(old, &request.old, &request.limits, &|done| watch(Stage::Read, done, size))?;
@@ -105,12 +112,21 @@ fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepar
 
     watch(Stage::Modules, 0, 0);
     let maker = choose_maker(request, &class, &mut choices)?;
+    match &maker {
+        Maker::BuiltIn => built_in::check_runtime(&request.runtime)?,
+        Maker::Dracut(_) | Maker::File(_) => dracut::check_runtime(&request.runtime)?,
+    }
+    let ready_made = match &maker {
+        Maker::File(ready) => Some((ready.path.display().to_string(), &ready.image.tree)),
+        Maker::Dracut(_) | Maker::BuiltIn => None,
+    };
     let wanted = Wanted {
         overlay: request.overlay,
         compression: request.compression,
         bcj: request.compression == squashfs::Compression::Xz,
         runtime: &request.runtime,
         drivers: &request.drivers,
+        ready_made: ready_made.as_ref().map(|(name, tree)| (name.as_str(), *tree)),
     };
     let kernels =
         kernel::find(&image.tree, &image.segments, &request.modules, request.kernel.as_deref(), &wanted)?;
@@ -127,13 +143,10 @@ fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepar
             .hint("use --runtime-from initramfs, which every kernel can")
             .into());
     }
-    // One encoding and one overlay for all: the weakest kernel decides.
+    // One encoding for all: the weakest kernel decides.
     let encoding = kernel::common_encoding(&kernels);
-    let overlay = if kernels.iter().all(|k| k.overlay == first.overlay) {
-        first.overlay
-    } else {
-        crate::frontend::Overlay::Overlayfs
-    };
+    // One overlay for all: that is what they were looked for with.
+    let overlay = first.overlay;
     let init = class.init.clone().unwrap_or_else(|| "/init".to_owned());
     let split = split::split(&image, &class, &kernels);
     let time = request.source_date_epoch.unwrap_or_else(|| newest(&image));
@@ -142,8 +155,26 @@ fn prepare(request: &Request, old: &File, watch: Watch) -> anyhow::Result<Prepar
         notes.extend(kernel.notes.iter().cloned());
     }
     notes.dedup();
+    if init != "/init" {
+        notes.push(format!(
+            "the new image has an /init, which starts {init}: leave rdinit={init} out of the kernel's command line"
+        ));
+    }
+    if let Maker::File(ready) = &maker {
+        let live = |entry: &crate::tree::Entry| {
+            let name = entry.path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+            name.starts_with(b"dmsquash-live-root") || entry.path == b".btrsquash/config"
+        };
+        if !ready.image.tree.walk().any(|entry| live(&entry)) {
+            notes.push(format!(
+                "{} has no dmsquash-live, as far as can be seen: it has to understand root=live: and rd.live.image",
+                ready.path.display()
+            ));
+        }
+    }
     let modules = kernels.iter().map(|k| k.modules.clone()).collect();
-    result::choices(request, &kernels, encoding, overlay, &class, &mut choices);
+    let packed = (!matches!(maker, Maker::File(_))).then_some(encoding);
+    result::choices(request, &kernels, packed, overlay, &class, &mut choices);
     Ok(Prepared {
         image,
         class,
@@ -207,8 +238,15 @@ fn choose_maker(
         FrontEndChoice::File(path) => {
             let bytes =
                 std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
+            // Read so that what the kernel would not unpack is not passed on; kept byte for byte.
+            let image = initrd::read(&bytes, path, &request.limits, &|_| ())?;
+            if image.tree.resolve("init").is_none() {
+                return Err(Error::input("has no /init, which the kernel would start")
+                    .file(path)
+                    .hint("give a whole initramfs, such as dracut --add dmsquash-live makes"));
+            }
             chosen(path.display().to_string(), "a ready-made initramfs was given with --front-end".into());
-            Ok(Maker::File(path.clone(), bytes))
+            Ok(Maker::File(ReadyMade { path: path.clone(), bytes, image }))
         }
         FrontEndChoice::Dracut { root } => {
             let found = dracut::find(root.as_deref())?;
@@ -265,7 +303,7 @@ fn make(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<
     let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
     let target = out.try_clone().context("opening the temporary file for the squashfs again")?;
-    let facts = image.facts();
+    let (facts, notes) = (image.facts(), image.notes().to_vec());
     let total = image.len();
     let (front_end, written) = thread::scope(|scope| {
         let front_end = scope.spawn(|| front_end(request, prepared, &cores));
@@ -286,12 +324,12 @@ fn make(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<
     if into_cpio && written.size > NEWC_MAX {
         return Err(too_large(written.size).into());
     }
-    Ok(Made { front_end, packed, squashfs: out, facts, written })
+    Ok(Made { front_end, packed, squashfs: out, facts, notes, written })
 }
 
 fn too_large(size: u64) -> Error {
     Error::input(format!("the squashfs has {size} bytes; an entry of a newc cpio holds less than 4 GiB"))
-        .hint("use --layout split with --runtime-from http://… or media:LABEL=…, or --compression xz")
+        .hint("use --runtime-from http://… or media:LABEL=…, or --compression xz")
 }
 
 /// Fails before the work where the squashfs cannot fit into a cpio: every 64th block is compressed to tell.
@@ -336,25 +374,26 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
     let front_end = match &prepared.maker {
         Maker::Dracut(found) => dracut::build(found, &plan)?,
         Maker::BuiltIn => built_in::build(&plan, &prepared.split.runtime)?,
-        Maker::File(path, bytes) => {
-            // Read so that what the kernel would not unpack is not passed on; kept byte for byte.
-            let read = initrd::read(bytes, path, &request.limits, &|_| ())?;
-            let unpacked = read.segments.iter().map(|s| s.unpacked).sum::<u64>();
+        Maker::File(ready) => {
             let front_end = FrontEnd {
                 cpio: Vec::new(),
-                maker: path.display().to_string(),
-                notes: vec![format!("taken as it is; it unpacks to {unpacked} bytes")],
+                maker: ready.path.display().to_string(),
+                notes: vec!["taken as it is, byte for byte".into()],
             };
-            return Ok((front_end, bytes.clone()));
+            return Ok((front_end, ready.bytes.clone()));
         }
     };
     let packed = initrd::compress(&front_end.cpio, prepared.encoding)?;
     Ok((front_end, packed))
 }
 
-/// Sizes and places of what was written.
+/// What was written and has no names yet.
 struct Output {
+    image: OutputFile,
     parts: assemble::Parts,
+    /// The files beside the image.
+    beside: Vec<OutputFile>,
+    /// The runtime among them, and its bytes.
     runtime: Option<(PathBuf, u64)>,
 }
 
@@ -365,8 +404,13 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
     let size = made.written.size;
     let mut cmdline = cmdline(request, prepared);
-    if let RuntimeFrom::Network(_) = request.runtime {
-        cmdline = format!("{} {}{size}\n", cmdline.trim_end(), footprint::FETCHED);
+    let outside = match request.runtime {
+        RuntimeFrom::Network(_) => Some(footprint::FETCHED),
+        RuntimeFrom::Initramfs if split => Some(footprint::BESIDE),
+        _ => None,
+    };
+    if let Some(word) = outside {
+        cmdline = format!("{} {word}{size}\n", cmdline.trim_end());
     }
     let mut checksum = None;
     let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
@@ -396,24 +440,23 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let mut out = OutputFile::create(&request.new, request.force)?;
     let written = |e: std::io::Error| Error::usage(format!("cannot be written: {e}")).file(&request.new);
     let parts = image.write(&mut out).map_err(written)?;
-    let mut runtime = None;
+    let (mut beside, mut runtime) = (Vec::new(), None);
     if split {
-        let path = runtime_file(&request.new);
+        let path = request.runtime_file();
         let mut file = OutputFile::create(&path, request.force)?;
         let mut squashfs = &made.squashfs;
         squashfs.rewind().context("reading the squashfs back")?;
         let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
         file.flush().context("copying the squashfs")?;
-        file.commit()?;
-        let entries = delivery::file(&request.new);
+        beside.push(file);
+        let entries = request.entries_file();
         let mut file = OutputFile::create(&entries, request.force)?;
         file.write_all(delivery::entries(request, &path).as_bytes())
             .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&entries))?;
-        file.commit()?;
+        beside.push(file);
         runtime = Some((path, bytes));
     }
-    out.commit()?;
-    Ok(Output { parts, runtime })
+    Ok(Output { image: out, parts, beside, runtime })
 }
 
 /// What /etc/cmdline.d says: where the root is and how it becomes writable, and what the user adds.
@@ -428,7 +471,7 @@ fn cmdline(request: &Request, prepared: &Prepared) -> String {
         time: prepared.time,
     };
     match &prepared.maker {
-        Maker::Dracut(_) | Maker::File(..) => dracut::cmdline(&plan, Some(&request.cmdline)),
+        Maker::Dracut(_) | Maker::File(_) => dracut::cmdline(&plan, Some(&request.cmdline)),
         Maker::BuiltIn => {
             format!("{} {}", built_in::cmdline(&plan), request.cmdline).trim_end().to_owned() + "\n"
         }

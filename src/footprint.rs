@@ -133,8 +133,8 @@ pub fn of(image: &Initrd, class: &Classification) -> Facts {
 }
 
 /// The facts about a converted image: what the front-end leaves in memory is the squashfs, in rootfs or in the retained
-/// image. Where the squashfs stays on a medium nothing of it is counted; where it is fetched, the image says its size
-/// ([`FETCHED`]).
+/// image. Where the squashfs stays on a medium nothing of it is counted; where it is fetched or loaded beside the image,
+/// the image says its size ([`FETCHED`], [`BESIDE`]).
 #[must_use]
 pub fn converted(image: &Initrd) -> Facts {
     let tree = &image.tree;
@@ -143,21 +143,31 @@ pub fn converted(image: &Initrd) -> Facts {
         _ => 0,
     };
     let retained = image.skipped_bodies.iter().any(|(name, _)| name == RETAINED_NAME.as_bytes());
-    let fetched = fetched(tree).next_multiple_of(PAGE);
-    let squashfs = size("squashfs.img");
+    let fetched = told(tree, FETCHED).next_multiple_of(PAGE);
+    let inside = size("squashfs.img");
+    // Loaded together, it is in the image after all.
+    let beside = if inside == 0 && !retained { told(tree, BESIDE) } else { 0 };
+    let squashfs = inside + beside.next_multiple_of(PAGE);
     // Drivers for whatever disk the runtime may lie on are many, and all that the built-in front-end loads stay.
     let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree) } else { 0 };
+    let alone = monolith(image, hands_over_mounted(tree));
     Facts {
+        file: alone.file + beside,
+        unpacked: alone.unpacked + beside.next_multiple_of(PAGE),
+        inodes: alone.inodes + u64::from(beside > 0),
         pinned: squashfs + fetched + drivers,
         fetched,
         retained,
-        ..monolith(image, hands_over_mounted(tree))
+        ..alone
     }
 }
 
 /// The word on a converted image's command line that says how many bytes its front-end fetches. It is for this model
 /// alone: dracut and the kernel pass over what they do not know.
 pub const FETCHED: &str = "btrsquash.fetched=";
+
+/// The word that says how many bytes the squashfs has that a boot loader loads beside the image, as one more archive.
+pub const BESIDE: &str = "btrsquash.beside=";
 
 /// Bytes of the modules that the built-in front-end loads.
 fn modules(tree: &Tree) -> u64 {
@@ -170,11 +180,11 @@ fn modules(tree: &Tree) -> u64 {
     content.sum()
 }
 
-fn fetched(tree: &Tree) -> u64 {
+/// The number of bytes that `word` tells on a converted image's own command line.
+fn told(tree: &Tree, word: &str) -> u64 {
     let file = tree.get(CMDLINE_FILE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
     let text = String::from_utf8(file.unwrap_or_default()).unwrap_or_default();
-    let bytes =
-        text.split_whitespace().filter_map(|word| word.strip_prefix(FETCHED)?.parse().ok()).next_back();
+    let bytes = text.split_whitespace().filter_map(|said| said.strip_prefix(word)?.parse().ok()).next_back();
     // No image holds more; a made-up size must not overflow.
     bytes.map_or(0, |bytes: u64| bytes.min(1 << 40))
 }

@@ -20,6 +20,9 @@ use super::progress::Progress;
 pub fn convert(options: &Convert) -> anyhow::Result<()> {
     let request = request(options)?;
     let files = ReportFiles::new(&options.report, options.html.as_deref(), options.force)?;
+    let mut others = request.outputs();
+    others.push(request.old.clone());
+    files.check_apart_from(&others)?;
     let measured = options.measured.iter().map(|text| measured(text)).collect::<Result<Vec<_>, _>>()?;
 
     let progress = Progress::new(options.quiet);
@@ -69,6 +72,11 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         None if apart => Layout::Split,
         None => Layout::Combined,
     };
+    if !options.drivers.is_empty() && matches!(options.front_end, cli::FrontEndChoice::File(_)) {
+        return Err(Error::usage("a ready-made front-end is taken as it is: no drivers are added to it")
+            .hint("leave --drivers out, and make the front-end with them")
+            .into());
+    }
     if apart && layout == Layout::Combined {
         return Err(Error::usage("the runtime comes from elsewhere, so it cannot be in the image")
             .hint("leave --layout out, or say --runtime-from initramfs")
@@ -132,9 +140,12 @@ fn epoch() -> anyhow::Result<Option<i64>> {
     }
 }
 
-/// OLD's name with `.btrsquash.img` in place of its ending, in the current folder.
+/// OLD's name with `.btrsquash.img` in place of its ending, in the current folder. What follows the last point of
+/// `initrd.img-6.1.0-50-amd64` is no ending.
 fn default_output(old: &Path) -> PathBuf {
-    let mut name = old.file_stem().unwrap_or_default().to_owned();
+    let endings = ["img", "cpio", "gz", "xz", "zst", "lz4", "lzma", "bz2", "lzo"];
+    let known = old.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
+    let mut name = if known { old.file_stem() } else { old.file_name() }.unwrap_or_default().to_owned();
     name.push(".btrsquash.img");
     name.into()
 }
@@ -199,10 +210,23 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
     let json = std::fs::read_to_string(file)
         .map_err(|e| Error::usage(format!("cannot be read: {e}")).file(file))
         .context("reading measured figures")?;
-    if let Ok(found) = serde_json::from_str(&json) {
+    let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());
+    if let Ok(found) = serde_json::from_str::<Box<report::MinReport>>(&json) {
+        let Some(least) = found.least else {
+            return nothing("holds no figures: it did not boot", "look into it for why");
+        };
+        if !found.tries.iter().any(|attempt| !attempt.booted && attempt.ram_mib << 20 < least.value) {
+            return nothing(
+                "holds no least memory: nothing below it was tried",
+                "give boot --find-min a smaller --from",
+            );
+        }
         return Ok((side, Measured::Least(found)));
     }
-    match serde_json::from_str(&json) {
+    match serde_json::from_str::<Box<report::BootReport>>(&json) {
+        Ok(found) if found.moments.is_empty() => {
+            nothing("holds no figures: memory was not recorded", "give boot --measure")
+        }
         Ok(found) => Ok((side, Measured::Moments(found))),
         Err(e) => Err(Error::usage(format!("holds no figures: {e}"))
             .file(file)

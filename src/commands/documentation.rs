@@ -1,6 +1,6 @@
 //! Shell completions and manual pages, made from the definitions of the command line.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,6 +9,8 @@ use btrsquash::cli::Cli;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
+use super::output;
+
 /// `btrsquash completions`.
 ///
 /// # Errors
@@ -16,7 +18,7 @@ use clap_mangen::Man;
 pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "btrsquash", &mut text);
-    io::stdout().write_all(&text).context("writing to stdout")
+    output::write(&String::from_utf8_lossy(&text))
 }
 
 /// `btrsquash man`: the main page, or one page a subcommand into a folder.
@@ -29,7 +31,7 @@ pub fn man(folder: Option<&Path>) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
-        return io::stdout().write_all(&text).context("writing to stdout");
+        return output::write(&String::from_utf8_lossy(&text));
     };
     let mut pages = vec![("btrsquash".to_owned(), command.clone())];
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {

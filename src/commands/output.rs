@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use btrsquash::assemble::{OutputFile, check_output};
+use btrsquash::assemble::{OutputFile, check_distinct, check_output};
+use btrsquash::error::Error;
 use btrsquash::report::{Exporter, Html, Json, Report, Terminal, exporter_for};
 
 /// The width where there is no terminal to ask.
@@ -24,19 +25,34 @@ pub fn complain(failure: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "{mark} {failure:#}");
 }
 
-/// Prints a report, as JSON or for people.
+/// Prints a report, as JSON or for people. A reader that has seen enough is no error: the exit code still tells the
+/// result.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
+    let stdout = io::stdout();
     let text = if json {
         Json.export(report)?
     } else {
         let width = rustix::termios::tcgetwinsize(&stdout).map_or(WIDTH, |size| usize::from(size.ws_col));
         Terminal { colour: colour(&stdout), width: if width == 0 { WIDTH } else { width } }.export(report)?
     };
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
+    write(&text)
+}
+
+/// Writes `text` to stdout, as far as anyone reads it.
+///
+/// # Errors
+/// [`btrsquash::error::Kind::Usage`] when it cannot be written.
+pub fn write(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::usage(format!("stdout cannot be written: {e}")).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Files that get the report beside stdout.
@@ -59,7 +75,20 @@ impl ReportFiles {
         for (file, _) in &files {
             check_output(file, force)?;
         }
+        check_distinct(files.iter().map(|(file, _)| file.as_path()))?;
         Ok(Self { files, force })
+    }
+
+    /// Fails where one of them is one of `others` too.
+    ///
+    /// # Errors
+    /// [`btrsquash::error::Kind::Usage`].
+    pub fn check_apart_from(&self, others: &[PathBuf]) -> anyhow::Result<()> {
+        for other in others {
+            let files = self.files.iter().map(|(file, _)| file.as_path());
+            check_distinct(files.chain([other.as_path()]))?;
+        }
+        Ok(())
     }
 
     /// Writes them all.

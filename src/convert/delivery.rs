@@ -1,7 +1,7 @@
 //! Entries for boot loaders, where the image is two parts.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Output, Request};
 use crate::frontend::RuntimeFrom;
@@ -17,13 +17,6 @@ const POWERPC: [(u64, &str); 2] = [
     (12 << 20, "IBM's Open Firmware as it is delivered, real-base c00000"),
     (32 << 20, "with real-base 2000000, which a zImage kernel asks for"),
 ];
-
-/// The file beside the new image that holds the entries.
-pub(super) fn file(new: &Path) -> PathBuf {
-    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = name.strip_suffix(".img").unwrap_or(&name);
-    new.with_file_name(format!("{stem}.boot.txt"))
-}
 
 fn name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
@@ -110,8 +103,9 @@ pub(super) fn notes(request: &Request, output: &Output) -> Vec<String> {
         .collect();
     vec![
         format!(
-            "entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
-            file(&request.new).display()
+            "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
+            request.runtime_file().display(),
+            request.entries_file().display()
         ),
         format!(
             "netboot of PowerPC machines: the part to load first has {front} bytes and, without the kernel, {}",

@@ -74,6 +74,34 @@ pub struct Request {
     pub source_date_epoch: Option<i64>,
 }
 
+impl Request {
+    /// Everything that is to be written: the new image first.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        let mut outputs = vec![self.new.clone()];
+        if self.layout == Layout::Split {
+            outputs.extend([self.runtime_file(), self.entries_file()]);
+        }
+        outputs
+    }
+
+    /// The file beside the new image that holds a runtime of its own.
+    pub(super) fn runtime_file(&self) -> PathBuf {
+        self.beside("squashfs.img")
+    }
+
+    /// The file beside the new image that holds the boot loaders' entries.
+    pub(super) fn entries_file(&self) -> PathBuf {
+        self.beside("boot.txt")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let name = self.new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = name.strip_suffix(".img").unwrap_or(&name);
+        self.new.with_file_name(format!("{stem}.{ending}"))
+    }
+}
+
 /// The stages of a conversion, for progress bars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

@@ -1,13 +1,13 @@
 //! What was done → the report.
 
-use super::{Layout, Made, Output, Prepared, Request};
+use super::{Layout, Made, Maker, Output, Prepared, Request};
 use crate::btrfs::Features;
 use crate::classify::Classification;
 use crate::compare;
 use crate::error::Error;
 use crate::footprint::{self, Facts, Rootfs};
-use crate::frontend::{Handover, Overlay, RuntimeFrom};
-use crate::initrd::Encoding;
+use crate::frontend::{Handover, KernelModules, Module, Overlay, RuntimeFrom};
+use crate::initrd::{Encoding, Limits};
 use crate::kernel::Kernel;
 use crate::report::{
     self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
@@ -19,7 +19,7 @@ use crate::tree::Tree;
 pub(super) fn choices(
     request: &Request,
     kernels: &[Kernel],
-    encoding: Encoding,
+    encoding: Option<Encoding>,
     overlay: Overlay,
     class: &Classification,
     choices: &mut Vec<Choice>,
@@ -48,7 +48,9 @@ pub(super) fn choices(
             "--compression and --block-size, or their defaults"
         },
     );
-    add("front-end's compression", encoding.to_string(), "the best that every kernel is known to unpack");
+    if let Some(encoding) = encoding {
+        add("front-end's compression", encoding.to_string(), "the best that every kernel is known to unpack");
+    }
     let handover = match class.handover {
         Handover::Bare => "/proc, /sys, /dev and /run unmounted",
         Handover::Mounted => "/proc, /sys, /dev and /run mounted",
@@ -116,7 +118,7 @@ pub(super) fn done(
     request: &Request,
     prepared: &Prepared,
     made: &Made,
-    output: &Output,
+    output: &mut Output,
 ) -> Result<Conversion, Error> {
     let mut report = dry_run(request, prepared)?;
     report.dry_run = false;
@@ -144,29 +146,9 @@ pub(super) fn done(
             ],
         ),
     });
-    let unpacked = if made.front_end.cpio.is_empty() { made.packed.len() } else { made.front_end.cpio.len() };
-    report.front_end = Some(FrontEndPart {
-        maker: made.front_end.maker.clone(),
-        encoding: prepared.encoding.to_string(),
-        compressed: made.packed.len() as u64,
-        unpacked: unpacked as u64,
-        kernels: prepared
-            .modules
-            .iter()
-            .map(|kernel| KernelPart {
-                version: kernel.version.clone(),
-                bytes: kernel.modules.iter().map(|m| m.elf.len() as u64).sum(),
-                modules: kernel
-                    .modules
-                    .iter()
-                    .map(|m| ModuleSize { name: m.name.clone(), bytes: m.elf.len() as u64 })
-                    .collect(),
-            })
-            .collect(),
-        notes: made.front_end.notes.clone(),
-    });
-    report.text_differences = text_differences(request, prepared, made)?;
-    let facts = new_facts(request)?;
+    report.front_end = Some(front_end(prepared, made));
+    report.text_differences = text_differences(prepared, made)?;
+    let facts = new_facts(request, output)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
         "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
@@ -174,17 +156,48 @@ pub(super) fn done(
         report::units::size(made.facts.metadata),
         report::units::size(made.facts.shared),
     ));
+    report.notes.extend(made.notes.iter().cloned());
     if request.layout == Layout::Split {
         report.notes.extend(super::delivery::notes(request, output));
     }
     Ok(report)
 }
 
-/// What the model has to know about the new image: it is read again as it was written, so that `inspect` says the same.
-fn new_facts(request: &Request) -> Result<Facts, Error> {
-    let file = std::fs::File::open(&request.new)
-        .map_err(|e| Error::input(format!("cannot be read back: {e}")).file(&request.new))?;
-    let image = crate::initrd::read(&file, &request.new, &request.limits, &|_| ())?;
+fn front_end(prepared: &Prepared, made: &Made) -> FrontEndPart {
+    let (encoding, unpacked, kernels) = match &prepared.maker {
+        Maker::File(ready) => {
+            let segments = &ready.image.segments;
+            let mut encodings: Vec<String> = segments.iter().map(|s| s.encoding.to_string()).collect();
+            encodings.dedup();
+            (encodings.join(", "), segments.iter().map(|s| s.unpacked).sum(), &[][..])
+        }
+        Maker::Dracut(_) | Maker::BuiltIn => {
+            (prepared.encoding.to_string(), made.front_end.cpio.len() as u64, &prepared.modules[..])
+        }
+    };
+    let kernel = |kernel: &KernelModules| {
+        let size = |m: &Module| ModuleSize { name: m.name.clone(), bytes: m.elf.len() as u64 };
+        KernelPart {
+            version: kernel.version.clone(),
+            bytes: kernel.modules.iter().map(|m| m.elf.len() as u64).sum(),
+            modules: kernel.modules.iter().map(size).collect(),
+        }
+    };
+    FrontEndPart {
+        maker: made.front_end.maker.clone(),
+        encoding,
+        compressed: made.packed.len() as u64,
+        unpacked,
+        kernels: kernels.iter().map(kernel).collect(),
+        notes: made.front_end.notes.clone(),
+    }
+}
+
+/// What the model has to know about the new image: it is read as it was written, so that `inspect` says the same.
+fn new_facts(request: &Request, output: &mut Output) -> Result<Facts, Error> {
+    let file = output.image.read_back()?;
+    // The user's limits are for the old image.
+    let image = crate::initrd::read(&file, &request.new, &Limits::default(), &|_| ())?;
     Ok(footprint::converted(&image))
 }
 
@@ -193,16 +206,12 @@ const DIFF_LINES: usize = 120;
 
 /// Text files of the front-end that stand at the path of another in the old image. The runtime's own are its files,
 /// byte for byte, which `verify` proves.
-fn text_differences(
-    request: &Request,
-    prepared: &Prepared,
-    made: &Made,
-) -> Result<Vec<TextDifference>, Error> {
+fn text_differences(prepared: &Prepared, made: &Made) -> Result<Vec<TextDifference>, Error> {
     if made.front_end.cpio.is_empty() {
         return Ok(Vec::new());
     }
     let name = std::path::Path::new("the front-end");
-    let front = crate::initrd::read(&made.front_end.cpio, name, &request.limits, &|_| ())?.tree;
+    let front = crate::initrd::read(&made.front_end.cpio, name, &Limits::default(), &|_| ())?.tree;
     let old = &prepared.image.tree;
     let mut left = DIFF_LINES;
     let mut differences = Vec::new();

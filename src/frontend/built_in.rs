@@ -29,6 +29,29 @@ pub fn check(arch: &str) -> Result<(), Error> {
         .hint("use a btrsquash built for that architecture, or --dracut-root with a root of the image's distribution"))
 }
 
+/// Refuses a runtime that the built-in front-end cannot reach, or whose place cannot be written for it.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`].
+pub fn check_runtime(runtime: &RuntimeFrom) -> Result<(), Error> {
+    match runtime {
+        RuntimeFrom::Initramfs | RuntimeFrom::Retained => Ok(()),
+        RuntimeFrom::Network(address) => {
+            Err(Error::usage(format!("the built-in front-end cannot fetch {}", address.escape_default()))
+                .hint("use --front-end dracut, which has network modules"))
+        }
+        RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => {
+            if name.contains('"') || name.chars().any(char::is_control) {
+                return Err(Error::usage(format!(
+                    "'{}' cannot be written on a command line",
+                    name.escape_default()
+                )));
+            }
+            Ok(())
+        }
+    }
+}
+
 /// What goes into /etc/cmdline.d: where the root is, under dracut's names; the overlay under its old and new name.
 #[must_use]
 pub fn cmdline(plan: &Plan) -> String {
@@ -39,11 +62,15 @@ pub fn cmdline(plan: &Plan) -> String {
         RuntimeFrom::Label(label) => format!("LABEL={label}"),
         RuntimeFrom::Uuid(uuid) => format!("UUID={uuid}"),
     };
+    // Quoted as on the kernel's own command line (lib/cmdline.c, `next_arg`).
+    let quote = if root.contains(' ') { "\"" } else { "" };
     let overlay = match plan.overlay {
         Overlay::DeviceMapper => "0",
         Overlay::Overlayfs => "1",
     };
-    format!("root=live:{root} rd.live.image rd.live.overlay.overlayfs={overlay} rd.overlayfs={overlay}")
+    format!(
+        "root={quote}live:{root}{quote} rd.live.image rd.live.overlay.overlayfs={overlay} rd.overlayfs={overlay}"
+    )
 }
 
 /// The file that tells the init where a retained squashfs lies in the image: path and content, of fixed length so
@@ -113,10 +140,7 @@ fn folders<W: io::Write>(newc: &mut NewcWriter<W>, runtime: &Tree) -> io::Result
 /// # Errors
 /// [`crate::error::Kind::Usage`] where the runtime comes over a network, which only dracut can fetch.
 pub fn build(plan: &Plan, runtime: &Tree) -> Result<FrontEnd, Error> {
-    if let RuntimeFrom::Network(address) = &plan.runtime {
-        return Err(Error::usage(format!("the built-in front-end cannot fetch {address}"))
-            .hint("use --front-end dracut, which has network modules"));
-    }
+    check_runtime(&plan.runtime)?;
     for kernel in plan.kernels {
         plain(&kernel.version)?;
         kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;

@@ -49,6 +49,9 @@ pub struct Wanted<'a> {
     /// Names of drivers, or `net` or `storage` for sets of them. Where this is empty, a runtime from the network gets
     /// `net` and one from a disk gets `storage`.
     pub drivers: &'a [String],
+    /// The ready-made front-end that is to be used, and its name. Its modules count as found, nothing is added to it,
+    /// and what is missing may lie in it where nobody looks: that is noted, not refused.
+    pub ready_made: Option<(&'a str, &'a Tree)>,
 }
 
 /// How much of a kernel's closure came from one place.
@@ -162,7 +165,8 @@ pub fn find(
 ) -> Result<Vec<Kernel>, Error> {
     let drivers = drivers_for(wanted);
     let keep = worth_keeping(&drivers);
-    let mut sources = vec![Source::image(tree)];
+    let mut sources = vec![Source::tree(tree, "the image")];
+    sources.extend(wanted.ready_made.map(|(name, front_end)| Source::tree(front_end, name)));
     for path in modules {
         sources.push(Source::open(path, &keep)?);
     }
@@ -222,6 +226,14 @@ pub fn find(
     for kernel in &mut kernels {
         kernel.notes.extend(unserved.iter().cloned());
     }
+    if kernels.iter().any(|kernel| kernel.overlay != kernels[0].overlay) {
+        // One front-end has one overlay: that which each of them can have is looked for anew, with its modules.
+        let wanted = Wanted { overlay: Some(Overlay::Overlayfs), ..*wanted };
+        return find(tree, old, modules, vmlinuz, &wanted).map_err(|error| Error {
+            what: format!("not every kernel has dm-snapshot, nor has every one overlayfs: {}", error.what),
+            ..error
+        });
+    }
     kernels.sort_by(|a, b| a.modules.version.cmp(&b.modules.version));
     Ok(kernels)
 }
@@ -244,6 +256,7 @@ fn drivers_for(wanted: &Wanted<'_>) -> Vec<drivers::Driver> {
         RuntimeFrom::Initramfs | RuntimeFrom::Retained => None,
     };
     match default {
+        _ if wanted.ready_made.is_some() => Vec::new(),
         Some(set) if wanted.drivers.is_empty() => drivers::expand(&[set.to_owned()]),
         _ => drivers::expand(wanted.drivers),
     }
@@ -341,10 +354,15 @@ fn serve(
     }
     let overlay = add_overlay(&mut closure, wanted.overlay, &mut missing, &mut notes)?;
     add_drivers(&mut closure, wanted.runtime, drivers, &mut missing, &mut notes)?;
-    if !missing.is_empty() {
-        missing.sort();
-        missing.dedup();
-        return Ok(Err(missing));
+    missing.sort();
+    missing.dedup();
+    match wanted.ready_made {
+        _ if missing.is_empty() => {}
+        Some((name, _)) => notes.push(format!(
+            "whether {name} reaches the runtime with kernel {release} could not be checked: {} found nowhere",
+            are(&missing)
+        )),
+        None => return Ok(Err(missing)),
     }
 
     check_compression(release, &closure, config.as_ref(), wanted.compression, &mut notes)?;

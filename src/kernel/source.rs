@@ -131,10 +131,10 @@ fn boot_file(name: &str) -> Option<(&'static str, &str)> {
 }
 
 impl<'a> Source<'a> {
-    /// The image itself: /lib/modules and /usr/lib/modules, /boot where it has one.
-    pub(super) fn image(tree: &'a Tree) -> Self {
+    /// A tree in memory, such as the image itself: /lib/modules and /usr/lib/modules, /boot where it has one.
+    pub(super) fn tree(tree: &'a Tree, name: &str) -> Self {
         let mut source =
-            Source { name: "the image".into(), store: Store::Tree(tree), versions: BTreeMap::new() };
+            Source { name: name.to_owned(), store: Store::Tree(tree), versions: BTreeMap::new() };
         for modules in ["usr/lib/modules", "lib/modules"] {
             let Some(names) = tree.resolve(modules).and_then(|id| tree.names(id)) else { continue };
             for (name, &id) in names {

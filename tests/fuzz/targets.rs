@@ -283,6 +283,7 @@ const WANTED: Wanted<'_> = Wanted {
     bcj: true,
     runtime: &RuntimeFrom::Initramfs,
     drivers: &[],
+    ready_made: None,
 };
 
 const BUILT_IN: &[u8] =

@@ -226,13 +226,14 @@ fn the_runtime_stays_on_a_disk() {
         "--compression",
         "gzip",
         "--runtime-from",
-        "media:LABEL=INSTALL",
+        // With a blank, as the labels of installers' media have.
+        "media:LABEL=INSTALL ME",
         "--modules",
         package.to_str().unwrap(),
     ];
     let image = converted("text-media", &initrd, &arguments);
     let entries = std::fs::read_to_string(image.with_file_name("text-media.boot.txt")).unwrap();
-    for words in ["initrd /text-media.img", "INITRD text-media.img", "label INSTALL"] {
+    for words in ["initrd /text-media.img", "INITRD text-media.img", "label INSTALL ME"] {
         assert!(entries.contains(words), "{entries}");
     }
     // The front-end part alone is known for what it is, and is not converted again.
@@ -244,7 +245,7 @@ fn the_runtime_stays_on_a_disk() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk.img");
     let script = "mkdir -p medium/LiveOS; cp \"$1\" medium/LiveOS/squashfs.img
-        PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -L INSTALL -d medium disk.img 80M";
+        PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -L 'INSTALL ME' -d medium disk.img 80M";
     sh(dir.path(), script, &[&image.with_file_name("text-media.squashfs.img")]);
     let drive = format!("--qemu=file={},format=raw,if=virtio,readonly=on", disk.display());
     // The squashfs takes no memory: less is needed than for the combined image.

@@ -23,6 +23,7 @@ const WANTED: Wanted<'_> = Wanted {
     bcj: true,
     runtime: &RuntimeFrom::Initramfs,
     drivers: &[],
+    ready_made: None,
 };
 
 /// A tree with these files.
@@ -329,6 +330,38 @@ fn all_that_is_missing_is_named_at_once() {
     }
     let error = find(&tree(&[("init", b"x")]), &[], &WANTED).unwrap_err();
     assert!(error.to_string().contains("--kernel VMLINUZ"), "{error}");
+}
+
+#[test]
+fn kernels_that_differ_in_their_overlay_get_one_that_each_can_have() {
+    let Some((_, root)) = unpacked() else { return };
+    // A second kernel, built with all that is needed but dm-snapshot.
+    let built_in = ["drivers/block/loop", "fs/squashfs/squashfs", "fs/btrfs/btrfs", "crypto/crc32c_generic"];
+    let list = |more: &[&str]| -> Vec<u8> {
+        built_in.iter().chain(more).map(|path| format!("kernel/{path}.ko\n")).collect::<String>().into()
+    };
+    let both = |second: &[u8]| {
+        tree(&[
+            (&format!("lib/modules/{RELEASE}/modules.builtin"), b""),
+            ("lib/modules/6.2.0/modules.builtin", second),
+        ])
+    };
+    let found = find(&both(&list(&["fs/overlayfs/overlay"])), &[&root], &WANTED).unwrap();
+    assert_eq!(found.len(), 2);
+    for kernel in &found {
+        assert_eq!(kernel.overlay, Overlay::Overlayfs);
+    }
+    assert!(names(&found[0]).contains(&"overlay") && !names(&found[0]).contains(&"dm_snapshot"));
+    // One has only the snapshot, the other only overlayfs.
+    let neither = tree(&[
+        ("lib/modules/6.1.0/modules.builtin", &list(&["drivers/md/dm-mod", "drivers/md/dm-snapshot"])),
+        ("lib/modules/6.2.0/modules.builtin", &list(&["fs/overlayfs/overlay"])),
+    ]);
+    let error = find(&neither, &[], &WANTED).unwrap_err();
+    assert!(
+        error.kind == Kind::Missing && error.what.contains("not every kernel has dm-snapshot"),
+        "{error}"
+    );
 }
 
 #[test]

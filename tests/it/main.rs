@@ -10,6 +10,7 @@ mod dracut;
 mod fuzz;
 mod initrd;
 mod kernel;
+mod outputs;
 mod pages;
 mod qa;
 mod squashfs;

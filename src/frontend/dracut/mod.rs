@@ -142,11 +142,13 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     Ok(FrontEnd { cpio, maker: format!("dracut {}", dracut.version), notes })
 }
 
+/// Whether `text` is letters, digits and characters of `more`, and not empty.
+fn plain(text: &str, more: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
+}
+
 /// Refuses what cannot be written into a command line, a shell script or a path without a second meaning.
 fn check(plan: &Plan<'_>) -> Result<(), Error> {
-    let plain = |s: &str, more: &str| {
-        !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
-    };
     if plan.kernels.is_empty() {
         return Err(Error::usage("a front-end needs the modules of at least one kernel"));
     }
@@ -174,15 +176,24 @@ fn check(plan: &Plan<'_>) -> Result<(), Error> {
             plan.init.escape_default()
         )));
     }
-    match &plan.runtime {
+    check_runtime(&plan.runtime)
+}
+
+/// Refuses a runtime that dmsquash-live cannot reach, or whose place cannot be written for it.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`].
+pub fn check_runtime(runtime: &RuntimeFrom) -> Result<(), Error> {
+    match runtime {
         RuntimeFrom::Initramfs => Ok(()),
         RuntimeFrom::Retained => Err(Error::usage("only the built-in front-end reads a retained initrd")
             .hint("use --front-end built-in, or leave --runtime-from at initramfs")),
         RuntimeFrom::Network(address) if plain(address, "-._~:/?#[]@!&()*+,;=%") => Ok(()),
         RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) if plain(name, "._+-") => Ok(()),
         RuntimeFrom::Network(name) | RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => Err(Error::usage(
-            format!("'{}' cannot be written on a kernel's command line", name.escape_default()),
-        )),
+            format!("'{}' cannot be written on dracut's command line", name.escape_default()),
+        )
+        .hint("use letters, digits and . _ + - only; the built-in front-end takes any label")),
     }
 }
 

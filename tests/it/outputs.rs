@@ -1,0 +1,198 @@
+//! What convert writes, where, and what it refuses before the work: on an image that takes no time.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::common::{btrsquash, run, sh};
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/tiny-initrd.gz")
+}
+
+/// `convert tiny-initrd.gz ARGUMENTS…` with the built-in front-end, in `dir`.
+fn convert(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = btrsquash();
+    command.current_dir(dir).arg("convert").arg(tiny()).args(["--compression", "gzip"]).args(arguments);
+    if !arguments.contains(&"--front-end") {
+        command.args(["--front-end", "built-in"]);
+    }
+    command
+}
+
+/// The exit code, and what is said on stderr.
+fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn listed(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn two_outputs_under_one_name_are_refused_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["-o", "a.html", "--html", "./a.html"][..],
+        &["-o", "a.img", "--report", "r.json", "--report", "r.json"],
+        &["-o", "a.img", "--layout", "split", "--report", "a.boot.txt"],
+    ] {
+        let (code, error) = said(convert(dir.path(), arguments).arg("--force"));
+        assert!(code == Some(2) && error.contains("is named twice"), "{error}");
+    }
+    // What is derived from NEW may not be OLD either.
+    std::fs::copy(tiny(), dir.path().join("b.squashfs.img")).unwrap();
+    let (code, error) = said(btrsquash().current_dir(dir.path()).args([
+        "convert",
+        "b.squashfs.img",
+        "-o",
+        "b.img",
+        "--layout",
+        "split",
+        "--force",
+    ]));
+    assert!(code == Some(2) && error.contains("is named twice"), "{error}");
+    let (code, error) = said(&mut convert(dir.path(), &["-o", "/dev/null", "--force"]));
+    assert!(code == Some(2) && error.contains("no regular file"), "{error}");
+    assert_eq!(listed(dir.path()), ["b.squashfs.img"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_the_work_and_in_a_dry_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = ["-o", "a.img", "--dry-run"];
+    for (arguments, words) in [
+        (&["--runtime-from", "http://x/y"][..], "cannot fetch"),
+        (&["--front-end", "fe.gz", "--runtime-from", "retained"], "only the built-in front-end"),
+        (&["--front-end", "fe.gz", "--drivers", "loop"], "no drivers are added"),
+        (&["--runtime-from", "media:LABEL=a\"b"], "cannot be written on a command line"),
+        (&["--max-size", "1"], "cannot be used with"),
+    ] {
+        std::fs::copy(tiny(), dir.path().join("fe.gz")).unwrap();
+        let (code, error) = said(convert(dir.path(), arguments).args(out));
+        assert!(code == Some(2) && error.contains(words), "{arguments:?}: {error}");
+    }
+    std::fs::write(dir.path().join("a.img"), "mine").unwrap();
+    let (code, error) = said(convert(dir.path(), &[]).args(out));
+    assert!(code == Some(2) && error.contains("exists already"), "{error}");
+    assert_eq!(listed(dir.path()), ["a.img", "fe.gz"]);
+}
+
+#[test]
+fn a_ready_made_front_end_is_taken_and_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two archives, of which the second is lz4: what it is packed with is read off it.
+    sh(
+        dir.path(),
+        r#"cp "$1" fe.img; printf '#!/bin/sh\n' >other; echo other | cpio --quiet -o -H newc | xz --check=crc32 >>fe.img"#,
+        &[&tiny()],
+    );
+    run(&mut convert(dir.path(), &["--front-end", "fe.img", "-o", "a.img", "-q", "--report", "a.json"]));
+    let report = json(&dir.path().join("a.json"));
+    let front_end = &report["front_end"];
+    assert_eq!(
+        (front_end["encoding"].as_str(), front_end["kernels"][0].as_object()),
+        (Some("gzip, xz"), None)
+    );
+    assert!(front_end["unpacked"].as_u64().unwrap() > front_end["compressed"].as_u64().unwrap());
+    assert!(!report["choices"].to_string().contains("front-end's compression"));
+    assert!(report["notes"].to_string().contains("has no dmsquash-live"), "{}", report["notes"]);
+    let bytes = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert!(bytes("a.img").ends_with(&bytes("fe.img")));
+    sh(dir.path(), "echo x >x; echo x | cpio --quiet -o -H newc >none.img", &[]);
+    let (code, error) = said(&mut convert(dir.path(), &["--front-end", "none.img", "-o", "b.img"]));
+    assert!(code == Some(3) && error.contains("has no /init"), "{error}");
+}
+
+#[test]
+fn a_closed_pipe_does_not_hide_the_result() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&mut convert(dir.path(), &["-o", "a.img", "-q"]));
+    sh(
+        dir.path(),
+        r#"mkdir t; cd t; gzip -dc "$1" | cpio -idm --quiet; echo more >init; find . | cpio --quiet -o -H newc >../other"#,
+        &[&tiny()],
+    );
+    // A reader that is gone before the first word.
+    let closed = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        btrsquash()
+            .current_dir(dir.path())
+            .args(arguments)
+            .stdout(Stdio::from(writer))
+            .status()
+            .unwrap()
+            .code()
+    };
+    assert_eq!(closed(&["inspect", "a.img"]), Some(0));
+    assert_eq!(closed(&["inspect", "a.img", "--max-size", "1"]), Some(1));
+    assert_eq!(closed(&["verify", "other", "a.img"]), Some(1));
+    assert_eq!(closed(&["diff", "--exit-code", "other", "a.img"]), Some(1));
+    // A full disk is no damaged input.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = btrsquash();
+    command.current_dir(dir.path()).args(["inspect", "a.img"]).stdout(full);
+    assert_eq!(command.status().unwrap().code(), Some(2));
+}
+
+#[test]
+fn the_name_of_the_new_image_keeps_what_is_no_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["initrd.img-6.1.0-50-amd64", "initrd.gz"] {
+        std::fs::copy(tiny(), dir.path().join(name)).unwrap();
+        run(btrsquash().current_dir(dir.path()).args(["convert", name, "-q", "--front-end", "built-in"]));
+    }
+    let names = listed(dir.path());
+    assert!(names.contains(&"initrd.img-6.1.0-50-amd64.btrsquash.img".into()), "{names:?}");
+    assert!(names.contains(&"initrd.btrsquash.img".into()), "{names:?}");
+}
+
+#[test]
+fn two_parts_need_the_memory_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // Large enough for the runtime to count.
+    sh(
+        dir.path(),
+        r#"head -c 20000000 /dev/urandom >data; (echo data | cpio --quiet -o -H newc; cat "$1") >old"#,
+        &[&tiny()],
+    );
+    let least = |value: &serde_json::Value| value["least"]["value"].as_u64().unwrap();
+    let mut told = Vec::new();
+    for layout in ["combined", "split"] {
+        let (image, report) = (format!("{layout}.img"), format!("{layout}.json"));
+        run(btrsquash().current_dir(dir.path()).args([
+            "convert",
+            "old",
+            "--front-end",
+            "built-in",
+            "-q",
+            "--layout",
+            layout,
+            "-o",
+            &image,
+            "--report",
+            &report,
+        ]));
+        told.push(least(&json(&dir.path().join(&report))["ram_after"]));
+        let output = run(btrsquash().current_dir(dir.path()).args(["inspect", &image, "--json"]));
+        let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told.last(), Some(&least(&seen["ram"])));
+    }
+    sh(
+        dir.path(),
+        "cp split.img both.img; truncate -s %4 both.img; mv split.squashfs.img squashfs.img
+         echo squashfs.img | cpio --quiet -o -H newc >>both.img",
+        &[],
+    );
+    let output = run(btrsquash().current_dir(dir.path()).args(["inspect", "both.img", "--json"]));
+    told.push(least(&serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["ram"]));
+    assert!(told[0] > 100 << 20 && told.iter().all(|&bytes| bytes.abs_diff(told[0]) < 1 << 20), "{told:?}");
+}
