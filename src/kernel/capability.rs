@@ -156,7 +156,7 @@ pub(super) fn bcj(
         };
     }
     let proven = xz_dec.is_some_and(|symbols| {
-        symbols.defined.iter().any(|name| name == function || name.starts_with(&format!("{function}.")))
+        symbols.defined.iter().any(|&name| name == function || name.starts_with(&format!("{function}.")))
     });
     if proven {
         Ok(())
@@ -254,7 +254,7 @@ mod tests {
         assert!(bcj(Some("x86_64"), None, None).is_err());
         let mut xz_dec = Symbols::default();
         assert!(bcj(Some("x86_64"), None, Some(&xz_dec)).is_err());
-        xz_dec.defined.insert("bcj_x86.constprop.0".into());
+        xz_dec.defined.insert("bcj_x86.constprop.0");
         assert_eq!(bcj(Some("i686"), None, Some(&xz_dec)), Ok(()));
         assert!(bcj(Some("s390x"), Some(&with), None).is_err());
     }

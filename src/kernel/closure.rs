@@ -259,7 +259,7 @@ impl<'a> Closure<'a> {
     }
 
     /// The symbols of a module of the closure.
-    pub(super) fn symbols(&self, name: &str) -> Option<Symbols> {
+    pub(super) fn symbols(&self, name: &str) -> Option<Symbols<'_>> {
         self.loaded.get(name).map(|loaded| symbols(&loaded.module.elf))
     }
 

@@ -53,8 +53,15 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Longest name of a symbol, its NUL counted: `KSYM_NAME_LEN` of include/linux/kallsyms.h since 6.1.
+const NAME_MAX: usize = 512;
+
+/// The name at `at`; `None` where no NUL ends it in time. Many names can be the tails of one string, so that neither
+/// may a search for their ends go on nor may each of them be kept as a copy.
 fn text_at(table: &[u8], at: usize) -> Option<&[u8]> {
-    table.get(at..)?.split(|&b| b == 0).next()
+    let rest = table.get(at..)?;
+    let rest = &rest[..rest.len().min(NAME_MAX)];
+    rest.iter().position(|&b| b == 0).map(|end| &rest[..end])
 }
 
 impl Info {
@@ -97,15 +104,15 @@ fn soft_pre(value: &str) -> Vec<String> {
 
 /// The names of a module's symbols.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Symbols {
+pub(super) struct Symbols<'a> {
     /// Those it wants from the kernel or other modules.
-    pub undefined: BTreeSet<String>,
+    pub undefined: BTreeSet<&'a str>,
     /// Its own.
-    pub defined: BTreeSet<String>,
+    pub defined: BTreeSet<&'a str>,
 }
 
 /// The symbols of an uncompressed `.ko`; none where it is damaged or stripped.
-pub(super) fn symbols(bytes: &[u8]) -> Symbols {
+pub(super) fn symbols(bytes: &[u8]) -> Symbols<'_> {
     let mut found = Symbols::default();
     let Ok(object) = Object::parse(bytes) else { return found };
     for table in object.sections.iter().filter(|s| s.sh_type == SHT_SYMTAB) {
@@ -115,12 +122,10 @@ pub(super) fn symbols(bytes: &[u8]) -> Symbols {
         let entry = if object.ctx.is_big() { 24 } else { 16 };
         let Ok(symtab) = Symtab::parse(content, 0, content.len() / entry, object.ctx) else { continue };
         for symbol in symtab.iter() {
-            let name = text_at(names, symbol.st_name).unwrap_or_default();
-            if name.is_empty() {
-                continue;
-            }
+            let name = text_at(names, symbol.st_name).and_then(|name| str::from_utf8(name).ok());
+            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
             let set = if symbol.st_shndx == 0 { &mut found.undefined } else { &mut found.defined };
-            set.insert(String::from_utf8_lossy(name).into_owned());
+            set.insert(name);
         }
     }
     found
@@ -228,8 +233,15 @@ pub(super) mod tests {
         assert_eq!(info.aliases, ["fs-btrfs"]);
         assert_eq!(info.machine, Some("x86_64"));
         let symbols = symbols(&ko);
-        assert_eq!(symbols.undefined.iter().map(String::as_str).collect::<Vec<_>>(), ["kfree", "xz_dec_run"]);
+        assert_eq!(symbols.undefined.into_iter().collect::<Vec<_>>(), ["kfree", "xz_dec_run"]);
         assert!(symbols.defined.is_empty());
+    }
+
+    #[test]
+    fn no_symbol_has_a_name_longer_than_the_kernel_knows() {
+        let names = ["a".repeat(NAME_MAX - 1), "b".repeat(NAME_MAX), "c".repeat(1 << 20)];
+        let ko = module(62, &[], &names.each_ref().map(String::as_str));
+        assert_eq!(symbols(&ko).undefined.into_iter().collect::<Vec<_>>(), [names[0].as_str()]);
     }
 
     #[test]
