@@ -116,39 +116,8 @@ impl Image<'_> {
 
     /// Where `path` leads to when all links are followed, as an absolute path.
     fn real_path(&self, path: &str) -> Option<String> {
-        let end = self.0.resolve(path)?;
-        let mut links_left = 40;
-        let mut todo: Vec<Vec<u8>> = parts(path.as_bytes());
-        let mut at: Vec<Vec<u8>> = Vec::new();
-        while let Some(part) = todo.pop() {
-            match part.as_slice() {
-                b"." => {}
-                b".." => drop(at.pop()),
-                _ => {
-                    at.push(part);
-                    let id = self.0.get(at.join(&b'/'))?;
-                    if let Node::Symlink(target) = &self.0.inode(id).node {
-                        links_left -= 1;
-                        if links_left < 0 {
-                            return None;
-                        }
-                        at.pop();
-                        if target.first() == Some(&b'/') {
-                            at.clear();
-                        }
-                        todo.extend(parts(target));
-                    }
-                }
-            }
-        }
-        let path = at.join(&b'/');
-        (self.0.get(&path) == Some(end)).then(|| format!("/{}", display(&path)))
+        self.0.real_path(path).map(|path| format!("/{}", display(&path)))
     }
-}
-
-/// The parts of a path, the last one first.
-fn parts(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|&b| b == b'/').rev().filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 /// The program that the kernel starts: /init, or with `rdinit=` another one (kernel_init of init/main.c).

@@ -3,11 +3,21 @@
 //! A [`Tree`] is what the kernel would have in its rootfs after unpacking an initrd, or what a file system image
 //! holds. Names and link targets are bytes, never host paths: nothing here touches the host's file tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::io;
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::spool::ReadAt;
+
+/// Longest path that a program can name: `PATH_MAX` of include/uapi/linux/limits.h without its NUL. Longer ones can be
+/// made through links.
+const LONGEST_PATH: usize = 4095;
+/// Most bytes of all paths of one tree: what walks a tree may keep them all. Five million files of a usual system.
+const ALL_PATHS: usize = 512 << 20;
+/// Most bytes of content under all paths of one tree, holes counted: `MAX_LFS_FILESIZE`, which is also what one file can
+/// have at most. Sums of sizes cannot overflow.
+const ALL_CONTENT: u64 = i64::MAX as u64;
 
 /// Names an inode of one [`Tree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +50,15 @@ pub struct Content {
     pub size: u64,
     /// Sorted by `file_offset`, not overlapping, none beyond `size`.
     pub extents: Vec<Extent>,
+}
+
+impl Content {
+    /// The first offset from `from` on at which bytes are stored; `None` where nothing but a hole follows.
+    #[must_use]
+    pub fn stored(&self, from: u64) -> Option<u64> {
+        let next = self.extents.partition_point(|e| e.file_offset + e.len <= from);
+        self.extents.get(next).map(|e| e.file_offset.max(from))
+    }
 }
 
 /// What an inode is.
@@ -205,20 +224,29 @@ impl Tree {
     /// `follow` says so or a `/` stands behind it.
     #[must_use]
     pub fn lookup(&self, path: &[u8], follow: bool) -> Option<InodeId> {
+        self.trail(path, follow).map(|trail| trail.last().map_or(self.root, |&(_, id)| id))
+    }
+
+    /// Where [`Tree::resolve`] arrives, as a path without links and without a leading `/`.
+    #[must_use]
+    pub fn real_path(&self, path: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let trail = self.trail(path.as_ref(), true)?;
+        Some(trail.iter().map(|&(name, _)| name).collect::<Vec<_>>().join(&b'/'))
+    }
+
+    /// The names from the root to where [`Tree::lookup`] arrives.
+    fn trail<'t>(&'t self, path: &'t [u8], follow: bool) -> Option<Vec<(&'t [u8], InodeId)>> {
         // The kernel's own limit on links in one lookup: MAXSYMLINKS, include/linux/namei.h.
         let mut links_left = 40;
         let mut todo: Vec<&[u8]> = Vec::new();
         parts(path, &mut todo);
-        let mut at = vec![self.root];
+        let mut at: Vec<(&[u8], InodeId)> = Vec::new();
         while let Some(part) = todo.pop() {
-            let here = *at.last()?;
-            let names = self.names(here)?;
+            let names = self.names(at.last().map_or(self.root, |&(_, id)| id))?;
             match part {
                 b"." => continue,
                 b".." => {
-                    if at.len() > 1 {
-                        at.pop();
-                    }
+                    at.pop();
                     continue;
                 }
                 _ => {}
@@ -231,33 +259,90 @@ impl Tree {
                         return None;
                     }
                     if target.first() == Some(&b'/') {
-                        at.truncate(1);
+                        at.clear();
                     }
                     parts(target, &mut todo);
                 }
-                _ => at.push(next),
+                _ => at.push((part, next)),
             }
         }
-        at.last().copied()
+        Some(at)
     }
 
     /// Every path, a directory before its content, names in byte order; the root comes first with an empty path.
     pub fn walk(&self) -> impl Iterator<Item = Entry> + '_ {
-        let mut stack = vec![Entry { path: Vec::new(), id: self.root }];
+        // Of the folders on the way down: the length of their path, and the names that are still to come.
+        let mut open: Vec<(usize, btree_map::Iter<'_, Box<[u8]>, InodeId>)> = Vec::new();
+        let mut path = Vec::new();
+        let mut root = Some(self.root);
         std::iter::from_fn(move || {
-            let entry = stack.pop()?;
-            if let Some(names) = self.names(entry.id) {
-                for (name, &id) in names.iter().rev() {
-                    let mut path = entry.path.clone();
-                    if !path.is_empty() {
-                        path.push(b'/');
+            let id = match root.take() {
+                Some(root) => root,
+                None => loop {
+                    let (len, names) = open.last_mut()?;
+                    path.truncate(*len);
+                    if let Some((name, &id)) = names.next() {
+                        if !path.is_empty() {
+                            path.push(b'/');
+                        }
+                        path.extend_from_slice(name);
+                        break id;
                     }
-                    path.extend_from_slice(name);
-                    stack.push(Entry { path, id });
+                    open.pop();
+                },
+            };
+            if let Some(names) = self.names(id) {
+                open.push((path.len(), names.iter()));
+            }
+            Some(Entry { path: path.clone(), id })
+        })
+    }
+
+    /// Holds a tree that was read to bounds on which everything that works on one relies: how long paths are, one and
+    /// all, and how large contents are. That no directory has two names is the reader's own care.
+    ///
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), Error> {
+        let (mut paths, mut content) = (0, 0_u64);
+        // A folder and the length of its path, with a slash behind it.
+        let mut todo = vec![(self.root, 0)];
+        while let Some((folder, above)) = todo.pop() {
+            for (name, &id) in self.names(folder).into_iter().flatten() {
+                let len = above + name.len();
+                if len > LONGEST_PATH {
+                    return Err(Error::input(format!(
+                        "'{}' has a path of {len} bytes, where {LONGEST_PATH} can be",
+                        display(name)
+                    ))
+                    .hint("no program can name such a file: unpack the image and move it up"));
+                }
+                paths += len;
+                if paths > ALL_PATHS {
+                    return Err(Error::input(format!(
+                        "the paths of all files take more than {} MiB of memory",
+                        ALL_PATHS >> 20
+                    ))
+                    .hint("no system is made of so many files: is this the image of one?"));
+                }
+                match &self.inode(id).node {
+                    Node::Directory(_) => todo.push((id, len + 1)),
+                    Node::Regular(file) => {
+                        let sum = content.checked_add(file.size).filter(|&sum| sum <= ALL_CONTENT);
+                        content = sum.ok_or_else(|| {
+                            Error::input(format!(
+                                "with '{}' of {} bytes, the files have more than {ALL_CONTENT} bytes",
+                                display(name),
+                                file.size
+                            ))
+                            .hint("Linux has no files of such sizes: the image is damaged")
+                        })?;
+                    }
+                    _ => {}
                 }
             }
-            Some(entry)
-        })
+        }
+        Ok(())
     }
 
     /// Reads `buf` from `offset` of `content`; bytes beyond its size are an `UnexpectedEof`.
@@ -316,4 +401,106 @@ pub fn display(path: &[u8]) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(tree: &mut Tree, parent: InodeId, name: &[u8], node: Node) -> InodeId {
+        let id = tree.add(Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node });
+        if let Node::Directory(names) = &mut tree.inode_mut(parent).node {
+            names.insert(name.into(), id);
+        }
+        id
+    }
+
+    fn empty() -> Tree {
+        Tree::new(Arc::new(Vec::new()))
+    }
+
+    fn folder() -> Node {
+        Node::Directory(BTreeMap::new())
+    }
+
+    fn file(size: u64) -> Node {
+        Node::Regular(Content { size, extents: Vec::new() })
+    }
+
+    #[test]
+    fn a_walk_goes_down_before_it_goes_on() {
+        let mut tree = empty();
+        let root = tree.root;
+        let a = put(&mut tree, root, b"a", folder());
+        let deep = put(&mut tree, a, b"deep", folder());
+        put(&mut tree, deep, b"x", Node::Fifo);
+        put(&mut tree, a, b"z", Node::Fifo);
+        put(&mut tree, root, b"a.b", folder());
+        put(&mut tree, root, b"b", Node::Fifo);
+        let paths: Vec<_> = tree.walk().map(|entry| display(&entry.path)).collect();
+        assert_eq!(paths, ["", "a", "a/deep", "a/deep/x", "a/z", "a.b", "b"]);
+    }
+
+    #[test]
+    fn the_real_path_is_where_links_lead() {
+        let mut tree = empty();
+        let root = tree.root;
+        let usr = put(&mut tree, root, b"usr", folder());
+        let sbin = put(&mut tree, usr, b"sbin", folder());
+        put(&mut tree, root, b"sbin", Node::Symlink((*b"usr/sbin").into()));
+        put(&mut tree, sbin, b"init", Node::Symlink((*b"../../sbin/./real").into()));
+        let real = put(&mut tree, sbin, b"real", file(0));
+        put(&mut tree, root, b"round", Node::Symlink((*b"round").into()));
+        assert_eq!(tree.resolve("/sbin/init"), Some(real));
+        assert_eq!(tree.real_path("/sbin/init").as_deref(), Some(&b"usr/sbin/real"[..]));
+        assert_eq!(tree.real_path("../..").as_deref(), Some(&b""[..]));
+        assert_eq!(tree.real_path("round"), None);
+    }
+
+    #[test]
+    fn paths_are_bounded_one_and_all() {
+        let mut tree = empty();
+        let mut at = tree.root;
+        for _ in 0..15 {
+            at = put(&mut tree, at, &[b'd'; 255], folder());
+        }
+        // 15 * 256 and 255: what a program can just name.
+        put(&mut tree, at, &[b'f'; 255], Node::Fifo);
+        assert!(tree.check().is_ok());
+        let last = put(&mut tree, at, &[b'e'; 255], folder());
+        assert!(tree.check().is_ok());
+        put(&mut tree, last, b"x", Node::Fifo);
+        let error = tree.check().unwrap_err().to_string();
+        assert!(error.contains("'x' has a path of 4097 bytes"), "{error}");
+
+        let mut tree = empty();
+        let mut at = tree.root;
+        for _ in 0..15 {
+            at = put(&mut tree, at, &[b'd'; 255], folder());
+        }
+        let shared = tree.add(Inode { mode: 0, uid: 0, gid: 0, mtime: 0, nlink: 1, node: Node::Fifo });
+        if let Node::Directory(names) = &mut tree.inode_mut(at).node {
+            names.extend((0..140_000).map(|n| (format!("{n}").into_bytes().into(), shared)));
+        }
+        let error = tree.check().unwrap_err().to_string();
+        assert!(error.contains("512 MiB"), "{error}");
+    }
+
+    #[test]
+    fn sizes_add_up_without_overflow() {
+        let mut tree = empty();
+        let root = tree.root;
+        put(&mut tree, root, b"a", file(i64::MAX as u64 - 1));
+        let b = put(&mut tree, root, b"b", file(1));
+        assert!(tree.check().is_ok());
+        // A second name counts again: whoever sums over paths has to be safe too.
+        if let Node::Directory(names) = &mut tree.inode_mut(root).node {
+            names.insert((*b"c").into(), b);
+        }
+        assert!(tree.check().unwrap_err().to_string().contains("9223372036854775807"));
+        let mut tree = empty();
+        let root = tree.root;
+        put(&mut tree, root, b"a", file(u64::MAX));
+        assert!(tree.check().is_err());
+    }
 }

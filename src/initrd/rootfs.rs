@@ -473,6 +473,7 @@ impl Reader {
         for (path, mtime) in std::mem::take(&mut self.directories).into_iter().rev() {
             self.touch(&path, mtime);
         }
+        self.tree.check()?;
         self.tree.data = Arc::new(self.spool.finish().map_err(|e| spool_error(&e))?) as Arc<dyn ReadAt>;
         let notes = self
             .notes

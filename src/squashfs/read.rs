@@ -46,6 +46,7 @@ pub fn read(source: Arc<dyn ReadAt>, name: &Path) -> Result<Tree, Error> {
         superblock: &superblock,
     };
     let (mut tree, files) = reader.tree().map_err(|error| error.file(name))?;
+    tree.check().map_err(|error| error.file(name))?;
     tree.data =
         Arc::new(Data::new(Arc::clone(&source), superblock.compression, superblock.block_size, files));
     Ok(tree)
