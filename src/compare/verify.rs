@@ -190,7 +190,9 @@ fn read_all(layers: &[FileSystem]) -> Result<Vec<String>, Error> {
                 continue;
             }
             let mut at = 0;
-            while at < content.size {
+            // Holes are stored nowhere.
+            while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
+                at = next;
                 let len = (content.size - at).min(CHUNK as u64) as usize;
                 layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
                     Error::input(format!("/{} cannot be read from byte {at}: {e}", display(&entry.path)))
