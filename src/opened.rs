@@ -78,7 +78,7 @@ pub fn read(
     limits: &Limits,
     progress: &dyn Fn(u64),
 ) -> Result<Opened, Error> {
-    let mut layers = Layers { list: Vec::new(), notes: Vec::new() };
+    let mut layers = Layers { limits, list: Vec::new(), notes: Vec::new() };
     if squashfs::is_squashfs(source.as_ref()) {
         let system = layers.squashfs(Arc::clone(&source), String::new(), name.to_owned())?;
         return Ok(bare(source, name, layers, system));
@@ -139,7 +139,7 @@ fn of_tree(tree: &Tree) -> Initrd {
     }
 }
 
-fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers, system: Tree) -> Opened {
+fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) -> Opened {
     let class = classify(&of_tree(&system));
     let kinds: Vec<&str> = layers.list.iter().map(|layer| layer.kind).collect();
     Opened {
@@ -157,12 +157,13 @@ fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers, system: Tree) -> O
 }
 
 /// The file systems while they are being opened.
-struct Layers {
+struct Layers<'a> {
+    limits: &'a Limits,
     list: Vec<FileSystem>,
     notes: Vec<String>,
 }
 
-impl Layers {
+impl Layers<'_> {
     /// Opens a squashfs and what is inside it; gives the innermost tree.
     fn squashfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
         let tree = squashfs::read(Arc::clone(&source), &name)?;
@@ -181,7 +182,7 @@ impl Layers {
     }
 
     fn btrfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
-        let tree = btrfs::read(Arc::clone(&source), &name)?;
+        let tree = btrfs::read(Arc::clone(&source), &name, self.limits.max_unpacked)?;
         self.list.push(FileSystem { kind: "btrfs", path, name, source, tree: tree.clone() });
         Ok(tree)
     }

@@ -130,7 +130,7 @@ proptest! {
         let image = plan(&tree, &options(release)).unwrap();
         let raw = bytes(&image);
         prop_assert_eq!(&raw, &bytes(&plan(&tree, &options(release)).unwrap()));
-        let again = read(Arc::new(image), Path::new("image")).unwrap();
+        let again = read(Arc::new(image), Path::new("image"), u64::MAX).unwrap();
         prop_assert_eq!(listing(&tree), listing(&again));
         verify_data(&again).unwrap();
     }
@@ -155,7 +155,7 @@ proptest! {
         let used: Vec<u64> = image.regions().iter().filter(|r| r.hint != Hint::Zero).flat_map(|r| r.offset..r.offset + r.len).collect();
         let at = used[at.index(used.len())] as usize;
         raw[at] ^= flip;
-        if let Ok(again) = read(Arc::new(raw), Path::new("image"))
+        if let Ok(again) = read(Arc::new(raw), Path::new("image"), u64::MAX)
             && verify_data(&again).is_ok() {
                 prop_assert_eq!(listing(&tree), listing(&again));
             }
@@ -182,7 +182,7 @@ proptest! {
             let csum = crc32c::crc32c(&raw[start + 32..start + len]);
             raw[start..start + 4].copy_from_slice(&csum.to_le_bytes());
         }
-        if let Ok(again) = read(Arc::new(raw), Path::new("image")) {
+        if let Ok(again) = read(Arc::new(raw), Path::new("image"), u64::MAX) {
             let _ = verify_data(&again);
             let _ = again.walk().count();
         }
@@ -265,12 +265,81 @@ fn inodes_with_too_many_names_are_split_where_the_kernel_is_old() {
     }
     let new = plan(&tree, &options("6.1")).unwrap();
     assert_eq!(new.facts().inodes, 2);
-    assert_eq!(listing(&read(Arc::new(new), Path::new("i")).unwrap()), listing(&tree));
+    assert_eq!(listing(&read(Arc::new(new), Path::new("i"), u64::MAX).unwrap()), listing(&tree));
     let old = plan(&tree, &options("2.6.38")).unwrap();
     // 198 names of 10 bytes with 10 bytes before each fit 3970 bytes.
     assert_eq!(old.facts().inodes, 7);
     assert!(old.notes().iter().any(|n| n.contains("hard links")));
-    let read = read(Arc::new(old), Path::new("i")).unwrap();
+    let read = read(Arc::new(old), Path::new("i"), u64::MAX).unwrap();
     assert_eq!(read.inodes.iter().skip(1).map(|i| i.nlink).sum::<u32>(), 1000);
     verify_data(&read).unwrap();
+}
+
+#[test]
+fn no_more_is_unpacked_than_allowed() {
+    let mut tree = Tree::new(Arc::new((0..1000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()));
+    let root = tree.root;
+    for i in 0..10 {
+        let extents = vec![Extent { file_offset: 0, data_offset: i * 4, len: 100 }];
+        let id = tree.add(leaf(regular(100, extents)));
+        put(&mut tree, root, format!("{i}").as_bytes(), id);
+    }
+    let raw: Arc<dyn ReadAt> = Arc::new(bytes(&plan(&tree, &options("6.1")).unwrap()));
+    assert!(read(Arc::clone(&raw), Path::new("image"), 1000).is_ok());
+    let error = read(raw, Path::new("image"), 999).unwrap_err().to_string();
+    assert!(error.starts_with("image: ") && error.contains("--max-unpacked"), "{error}");
+}
+
+/// The image of two files of holes whose sizes a writer with malice made `sizes`.
+fn holes(sizes: [u64; 2]) -> Arc<dyn ReadAt> {
+    const MARKS: [u64; 2] = [0x1234_5678, 0x1234_5679];
+    let mut tree = Tree::new(Arc::new(Vec::new()));
+    let root = tree.root;
+    for (name, mark) in [b"a", b"b"].into_iter().zip(MARKS) {
+        let id = tree.add(leaf(regular(mark, Vec::new())));
+        put(&mut tree, root, name, id);
+    }
+    let image = plan(&tree, &options("6.1")).unwrap();
+    let node = image.features.node_size as usize;
+    let mut raw = bytes(&image);
+    let mut found = 0;
+    for at in image.trees.iter().flat_map(|t| &t.addresses).map(|&at| at as usize) {
+        let block = &mut raw[at..at + node];
+        for (mark, size) in MARKS.into_iter().zip(sizes) {
+            if let Some(place) = block.windows(8).position(|bytes| bytes == mark.to_le_bytes()) {
+                block[place..place + 8].copy_from_slice(&size.to_le_bytes());
+                found += 1;
+            }
+        }
+        let csum = crc32c::crc32c(&block[32..]);
+        block[..4].copy_from_slice(&csum.to_le_bytes());
+    }
+    assert_eq!(found, 2);
+    Arc::new(raw)
+}
+
+#[test]
+fn sizes_are_those_that_files_can_have() {
+    let most = i64::MAX as u64;
+    for (sizes, words) in [
+        ([most + 1, 1], "has a size of 9223372036854775808 bytes"),
+        ([u64::MAX, u64::MAX], "has a size of 18446744073709551615 bytes"),
+        ([most, 1], "with 'b' of 1 bytes"),
+    ] {
+        let error = read(holes(sizes), Path::new("image"), u64::MAX).unwrap_err().to_string();
+        assert!(error.starts_with("image") && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn holes_of_any_length_are_looked_at_in_no_time() {
+    let size = i64::MAX as u64 / 2;
+    let image = |source| {
+        crate::opened::read(source, Path::new("image"), &crate::initrd::Limits::default(), &|_| ()).unwrap()
+    };
+    let (one, two) = (image(holes([size, size])), image(holes([size, size - 1])));
+    let seen = crate::inspect::inspect(&one, 3).unwrap();
+    assert_eq!((seen.content, seen.duplicates.len()), (2 * size, 0));
+    let found = crate::compare::trees(&one.system, &two.system, crate::compare::ReadOrder::New).unwrap();
+    assert_eq!((found.changed.len(), found.same), (1, 2));
 }

@@ -95,7 +95,7 @@ impl fmt::Display for Encoding {
 /// What reading an image may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most bytes that all segments together may unpack to.
+    /// Most bytes that all segments together may unpack to; as many again may be unpacked of a btrfs file system inside.
     pub max_unpacked: u64,
 }
 

@@ -215,7 +215,7 @@ impl ReadAt for Pages {
 fn btrfs(bytes: &[u8]) -> bool {
     let Some(mut pages) = Pages::parse(bytes) else { return false };
     pages.mend();
-    if let Ok(tree) = btrfs::read(Arc::new(pages), Path::new("fuzz")) {
+    if let Ok(tree) = btrfs::read(Arc::new(pages), Path::new("fuzz"), LIMITS.max_unpacked) {
         read_all(&tree);
         // Only where there is little: the pages are slow to read.
         let size: u64 = tree

@@ -15,6 +15,11 @@ pub struct Csums {
 }
 
 impl Csums {
+    /// The memory that an item of checksums takes.
+    pub const fn cost(item: &[u8]) -> usize {
+        item.len() + size_of::<(u64, usize)>()
+    }
+
     /// Appends an item's checksums; `false` where they are not behind all that came before.
     pub fn push(&mut self, address: u64, bytes: &[u8], sector: u64) -> bool {
         let count = (bytes.len() / 4) as u64;

@@ -14,16 +14,20 @@ use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, 
 
 /// Compressed extents are no longer than this, unpacked or packed (`BTRFS_MAX_UNCOMPRESSED`, fs/btrfs/compression.h).
 const MAX_COMPRESSED: u64 = 128 << 10;
+/// What an inode and its place in the tree cost in memory, and what a name does beside its bytes, roughly.
+const INODE_COST: usize = 320;
+const NAME_COST: usize = 64;
 /// `BTRFS_INODE_NODATASUM`.
 const NODATASUM: u64 = 1;
 
 /// Reads the default subvolume.
-pub fn read(volume: Volume) -> Result<Tree, Error> {
+pub fn read(volume: Volume, max_unpacked: u64) -> Result<Tree, Error> {
     let mut roots: BTreeMap<u64, (Root, u64)> = BTreeMap::new();
     let mut default = id::FS_TREE;
     volume.items(volume.root, id::ROOT_TREE, &mut |key, body| {
         match key.kind {
             kind::ROOT_ITEM => {
+                volume.grow(2 * size_of::<(u64, Root, u64)>())?;
                 // A snapshot has the transaction of its making as offset; there is one item of each tree.
                 let root = root_item(body);
                 let root = root.ok_or_else(|| {
@@ -53,12 +57,15 @@ pub fn read(volume: Volume) -> Result<Tree, Error> {
     let mut csums = Csums::default();
     if let Some((csum_root, _)) = roots.get(&id::CSUM_TREE) {
         volume.items(*csum_root, id::CSUM_TREE, &mut |key, body| {
-            if key.kind == kind::EXTENT_CSUM && !csums.push(key.offset, body, sector) {
-                return Err(
-                    volume.damaged(SUPER_OFFSET, format!("the checksums at {} overlap others", key.offset))
-                );
+            if key.kind != kind::EXTENT_CSUM {
+                return Ok(());
             }
-            Ok(())
+            volume.grow(Csums::cost(body))?;
+            if csums.push(key.offset, body, sector) {
+                Ok(())
+            } else {
+                Err(volume.damaged(SUPER_OFFSET, format!("the checksums at {} overlap others", key.offset)))
+            }
         })?;
     }
     let base = volume.map.end();
@@ -80,6 +87,8 @@ pub fn read(volume: Volume) -> Result<Tree, Error> {
         open: None,
         listed: Vec::new(),
         unpacked: BTreeMap::new(),
+        max_unpacked,
+        left: max_unpacked,
     };
     volume.items(fs_root, default, &mut |key, body| files.item(key, body))?;
     files.close()?;
@@ -156,6 +165,9 @@ struct Files<'a> {
     listed: Vec<(Box<[u8]>, u64)>,
     /// Where compressed extents lie unpacked, by address.
     unpacked: BTreeMap<u64, (u64, u64)>,
+    /// How much may be unpacked, and how much of that is left.
+    max_unpacked: u64,
+    left: u64,
 }
 
 impl Files<'_> {
@@ -167,7 +179,12 @@ impl Files<'_> {
         let ino = key.objectid;
         if key.kind == kind::INODE_ITEM {
             self.close()?;
+            self.volume.grow(INODE_COST)?;
             let raw = inode_item(body).ok_or_else(|| self.damaged(ino, "ends early"))?;
+            // MAX_LFS_FILESIZE, include/linux/fs.h.
+            if raw.size > i64::MAX as u64 {
+                return Err(self.damaged(ino, &format!("has a size of {} bytes", raw.size)));
+            }
             self.inodes.insert(ino, raw);
             self.open = Some(ino);
             return Ok(());
@@ -206,6 +223,7 @@ impl Files<'_> {
                     display(name)
                 )));
             }
+            self.volume.grow(NAME_COST + 2 * name.len())?;
             if key.kind == kind::DIR_ITEM {
                 if disk::name_hash(name) != key.offset {
                     return Err(self.damaged(ino, &format!("has '{}' under a wrong hash", display(name))));
@@ -290,6 +308,7 @@ impl Files<'_> {
     }
 
     fn add(&mut self, ino: u64, extent: Extent) -> Result<(), Error> {
+        self.volume.grow(2 * size_of::<Extent>())?;
         let Some(raw) = self.inodes.get_mut(&ino) else { return Ok(()) };
         match raw.extents.last_mut() {
             Some(last) if last.file_offset + last.len > extent.file_offset => {
@@ -313,6 +332,7 @@ impl Files<'_> {
         // Kernels before 3.x ended a link's target with a zero byte beyond its size.
         bytes.truncate(usize::try_from(raw.size).unwrap_or(usize::MAX));
         if raw.mode & mode::S_IFMT == mode::S_IFLNK {
+            self.volume.grow(2 * bytes.len())?;
             raw.target = Some(bytes);
             return Ok(());
         }
@@ -350,6 +370,7 @@ impl Files<'_> {
                 Err(self.damaged(ino, "shares an extent of another size"))
             };
         }
+        self.volume.grow(2 * size_of::<[u64; 3]>())?;
         let mut packed = vec![0; stored as usize];
         self.data
             .read_exact_at(&mut packed, address)
@@ -361,7 +382,15 @@ impl Files<'_> {
     }
 
     /// `unpacked` bytes out of `bytes` (`BTRFS_COMPRESS_…`).
-    fn unpack(&self, ino: u64, compression: u8, bytes: &[u8], unpacked: u64) -> Result<Vec<u8>, Error> {
+    fn unpack(&mut self, ino: u64, compression: u8, bytes: &[u8], unpacked: u64) -> Result<Vec<u8>, Error> {
+        self.left = self.left.checked_sub(unpacked).ok_or_else(|| {
+            let limit = self.max_unpacked;
+            self.volume
+                .unsupported(format!(
+                    "the btrfs file system's inline and compressed files unpack to more than the {limit} bytes allowed"
+                ))
+                .hint("if you trust it, raise --max-unpacked")
+        })?;
         let mut out = Vec::new();
         let result = match compression {
             0 => bytes.take(unpacked).read_to_end(&mut out),

@@ -26,14 +26,17 @@ pub fn is_btrfs(source: &dyn ReadAt) -> bool {
 ///
 /// The checksums of the superblock and of every tree block on the way are verified here, those of data whenever it is
 /// read through [`Tree::data`] ([`verify_data`] reads it all). Offsets in the tree's data are logical addresses of the
-/// file system; inline and compressed files lie, unpacked in a temporary file, behind the last of them.
+/// file system; inline and compressed files lie, unpacked in a temporary file, behind the last of them: at most
+/// `max_unpacked` bytes.
 ///
 /// # Errors
-/// For anything damaged, and for what is not supported: checksums other than crc32c, several devices, RAID, a log
-/// that waits to be replayed, subvolumes inside the default one.
-pub fn read(source: Arc<dyn ReadAt>, name: &Path) -> Result<Tree, Error> {
+/// For anything damaged or too large, and for what is not supported: checksums other than crc32c, several devices,
+/// RAID, a log that waits to be replayed, subvolumes inside the default one.
+pub fn read(source: Arc<dyn ReadAt>, name: &Path, max_unpacked: u64) -> Result<Tree, Error> {
     let volume = volume::Volume::open(source, name)?;
-    files::read(volume)
+    let tree = files::read(volume, max_unpacked)?;
+    tree.check().map_err(|error| error.file(name))?;
+    Ok(tree)
 }
 
 /// Reads all data of `tree` and so verifies all checksums.

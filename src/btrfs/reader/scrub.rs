@@ -50,6 +50,7 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
         if key.kind == kind::ROOT_ITEM
             && let Some((root, _)) = root_item(body)
         {
+            volume.grow(2 * size_of_val(&root))?;
             roots.insert((key.objectid, key.offset), root);
         }
         Ok(())
@@ -58,9 +59,11 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
     let mut csums = Csums::default();
     for (&(owner, _), root) in &roots {
         volume.items(*root, owner, &mut |key, body| {
-            let sound = owner != id::CSUM_TREE
-                || key.kind != kind::EXTENT_CSUM
-                || csums.push(key.offset, body, sector);
+            if owner != id::CSUM_TREE || key.kind != kind::EXTENT_CSUM {
+                return Ok(());
+            }
+            volume.grow(Csums::cost(body))?;
+            let sound = csums.push(key.offset, body, sector);
             if sound { Ok(()) } else { Err(volume.damaged(key.offset, "checksums overlap others")) }
         })?;
     }
@@ -74,6 +77,7 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
             };
             // Cut at the borders of what is read at a time.
             let part = len.min(room).min(CHUNK - physical % CHUNK);
+            volume.grow(size_of::<(u64, u64, u64)>())?;
             runs.push((physical, address, part));
             (address, len) = (address + part, len - part);
         }

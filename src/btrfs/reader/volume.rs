@@ -1,5 +1,6 @@
 //! Superblock, chunks and tree blocks.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,10 @@ use crate::spool::ReadAt;
 
 /// Addresses beyond this are no one's: sums of them cannot overflow.
 const MAX_ADDRESS: u64 = 1 << 62;
+
+/// What an image may make its reader hold: names, inodes, extents, checksums. A million files take half of it, and
+/// checksums a thousandth of the data. Inside a squashfs even a large image can be a few KiB.
+const MAX_MEMORY: usize = 512 << 20;
 
 /// A range of logical addresses and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +85,8 @@ pub struct Volume {
     node_size: u32,
     fsid: [u8; 16],
     generation: u64,
+    /// What is left of [`MAX_MEMORY`].
+    memory: Cell<usize>,
 }
 
 struct Super {
@@ -111,6 +118,7 @@ impl Volume {
         let mut map = Map::default();
         volume.items(chunk_root, id::CHUNK_TREE, &mut |key, body| {
             if key.kind == kind::CHUNK_ITEM {
+                volume.grow(size_of::<Mapping>())?;
                 let mapping = volume.chunk(key, &mut Take(body))?;
                 if !map.insert(mapping) {
                     return Err(volume.damaged(mapping.physical, "chunks overlap"));
@@ -128,6 +136,19 @@ impl Volume {
             .file(self.name.clone())
             .at(offset)
             .hint("the btrfs file system is damaged: make the image anew")
+    }
+
+    /// Notes that what is held of the image grows by `bytes`.
+    pub fn grow(&self, bytes: usize) -> Result<(), Error> {
+        let left = self.memory.get().checked_sub(bytes).ok_or_else(|| {
+            self.unsupported(format!(
+                "the btrfs file system's files need more than {} MiB of memory",
+                MAX_MEMORY >> 20
+            ))
+            .hint("an image with more than a million files is not what this is for; or it is damaged")
+        })?;
+        self.memory.set(left);
+        Ok(())
     }
 
     /// An error about something that is sound but not supported.
@@ -237,6 +258,7 @@ impl Walk<'_> {
         let (volume, owner) = (self.volume, self.owner);
         let damaged =
             |what: &str| volume.damaged(SUPER_OFFSET, format!("tree {owner}: block {} {what}", root.address));
+        volume.grow(size_of::<u64>())?;
         if !self.seen.insert(root.address) {
             return Err(damaged("is used twice"));
         }
@@ -357,6 +379,7 @@ fn superblock(source: Arc<dyn ReadAt>, name: &Path, block: &[u8]) -> Result<Supe
         node_size,
         fsid: uuid,
         generation,
+        memory: Cell::new(MAX_MEMORY),
     };
     let chunk_root = Root { address: chunk_root, level: levels[1], generation: chunk_generation };
     Ok(Super { volume, chunk_root, system: system.to_vec() })
@@ -364,7 +387,10 @@ fn superblock(source: Arc<dyn ReadAt>, name: &Path, block: &[u8]) -> Result<Supe
 
 #[cfg(test)]
 mod tests {
+    use super::super::files;
     use super::*;
+    use crate::btrfs::{Features, Options, plan};
+    use crate::tree::{Content, Extent, Inode, Node, Tree};
 
     #[test]
     fn addresses_are_found_in_their_chunk_only() {
@@ -380,5 +406,38 @@ mod tests {
         assert_eq!(map.find(205), Some((55, 5)));
         assert_eq!(map.find(210), None);
         assert_eq!(map.end(), 210);
+    }
+
+    #[test]
+    fn what_is_held_of_an_image_is_bounded() {
+        let image = |files: u32, size: u32| {
+            let bytes: Vec<u8> =
+                (0..files * size / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+            let mut tree = Tree::new(Arc::new(bytes));
+            for file in 0..files {
+                let (data_offset, len) = (u64::from(file * size), u64::from(size));
+                let extents = vec![Extent { file_offset: 0, data_offset, len }];
+                let node = Node::Regular(Content { size: len, extents });
+                let id = tree.add(Inode { mode: 0, uid: 0, gid: 0, mtime: 0, nlink: 1, node });
+                let root = tree.root;
+                if let Node::Directory(names) = &mut tree.inode_mut(root).node {
+                    names.insert(format!("file{file}").into_bytes().into(), id);
+                }
+            }
+            let options = Options { free_space: 1 << 20, ..Options::new(Features::for_kernel("6.1")) };
+            Arc::new(plan(&tree, &options).unwrap())
+        };
+        // Many inodes and names; checksums, of which one item has all.
+        for (files, size, memory) in [(200, 0, 50_000), (1, 4 << 20, 4000)] {
+            let image = image(files, size);
+            for (budget, enough) in [(MAX_MEMORY, true), (memory, false)] {
+                let volume = Volume::open(image.clone(), Path::new("image")).unwrap();
+                volume.memory.set(budget);
+                match files::read(volume, u64::MAX) {
+                    Ok(_) => assert!(enough, "{files} files"),
+                    Err(error) => assert!(!enough && error.what.contains("of memory"), "{error}"),
+                }
+            }
+        }
     }
 }
