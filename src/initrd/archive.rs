@@ -94,7 +94,8 @@ fn skip(stream: &mut dyn Stream, rootfs: &mut Reader, count: u64, expected: &str
     Ok(())
 }
 
-/// Padding up to a multiple of four; the kernel does not mind where an archive ends before it.
+/// Padding up to a multiple of four. The archive may end before it: whether the kernel minds depends on what is padded,
+/// and whether it is compressed.
 fn pad(stream: &mut dyn Stream) -> Result<(), Error> {
     let offset = stream.offset();
     let count = offset.next_multiple_of(4) - offset;
@@ -147,6 +148,16 @@ pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Erro
         ));
     }
     pad(stream)?;
+    if !stream.offset().is_multiple_of(4) && name != b"TRAILER!!!" {
+        // do_header collects a name with its padding (N_ALIGN) before do_name makes anything of it.
+        return Err(damaged(
+            stream.offset(),
+            format!(
+                "the archive ends here, where the padding of the name {} should be",
+                crate::tree::display(name)
+            ),
+        ));
+    }
     rootfs.remember(name.len() as u64)?;
 
     if kind == mode::S_IFLNK {

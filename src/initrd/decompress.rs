@@ -17,7 +17,23 @@ pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Res
     use xz2::stream::Stream;
     Ok(match encoding {
         Encoding::Plain => Box::new(input),
-        Encoding::Gzip => Box::new(flate2::bufread::GzDecoder::new(input)),
+        Encoding::Gzip => {
+            // FHCRC, FEXTRA, FCOMMENT of RFC 1952: lib/decompress_inflate.c steps over a name and nothing else, and
+            // takes what is there for compressed data.
+            if let Some(flags) = input.fill_buf()?.get(3).filter(|&flags| flags & 0b1_0110 != 0) {
+                let name = match flags & 0b1_0110 {
+                    0b1_0000 => "a comment",
+                    0b0_0100 => "an extra field",
+                    0b0_0010 => "a checksum",
+                    _ => "several fields",
+                };
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("gzip with {name} in its header, which Linux cannot unpack: pack it with gzip"),
+                ));
+            }
+            Box::new(flate2::bufread::GzDecoder::new(input))
+        }
         Encoding::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(input)),
         Encoding::Lzma => {
             let stream = Stream::new_lzma_decoder(MEMORY_LIMIT)?;

@@ -181,6 +181,8 @@ pub fn read_segments(
     let end = bootconfig.as_ref().map_or(size, |range| range.start);
     let mut segments: Vec<Segment> = Vec::new();
     let mut early_paths = Vec::new();
+    // A compressed archive that ended without the padding of its last entry.
+    let mut unpadded = false;
     let mut at = 0;
     let position = AtomicU64::new(0);
     while at < end {
@@ -203,6 +205,13 @@ pub fn read_segments(
             }
             at = zeros.offset();
             continue;
+        }
+        if let Some(last) = segments.last().filter(|_| unpadded) {
+            // unpack_to_rootfs: the state is not Reset, and what follows is not unpacked.
+            return Err(Error::input("the archive ends without the padding of its last entry, before another segment")
+                .segment(last.number)
+                .at_unpacked(last.unpacked)
+                .hint("Linux stops here with 'junk at the end of compressed archive': pad the archives to a multiple of four"));
         }
         let number = segments.len() + 1;
         let encoding = Encoding::of(&start).filter(|e| *e != Encoding::Plain || at.is_multiple_of(4));
@@ -249,7 +258,7 @@ pub fn read_segments(
             rootfs.written = None;
             let skipped = rootfs.skipped_bodies.len();
             let first = segments.is_empty();
-            compressed(source, at..end, &position, &mut rootfs, &mut segment, first, progress)
+            unpadded = compressed(source, at..end, &position, &mut rootfs, &mut segment, first, progress)
                 .map_err(|e| e.segment(number))?;
             // They lie in no place of the file.
             rootfs.skipped_bodies.truncate(skipped);
@@ -263,7 +272,14 @@ pub fn read_segments(
         return Err(Error::input("nothing but zeros, where an initrd should be").at(0));
     }
     let early_bodies = std::mem::take(&mut rootfs.early_bodies);
-    let (tree, notes, skipped_bodies) = rootfs.finish()?;
+    let (tree, mut notes, skipped_bodies) = rootfs.finish()?;
+    if unpadded {
+        notes.push(
+            "the last archive ends without the padding of its last entry: Linux unpacks all of it, and then says 'junk \
+             at the end of compressed archive'"
+                .into(),
+        );
+    }
     Ok(Initrd { tree, segments, size, early_paths, early_bodies, skipped_bodies, bootconfig, notes })
 }
 
@@ -285,6 +301,7 @@ fn plain(
     }
 }
 
+/// Reads a compressed segment; says whether its archive ended before the padding of its last entry.
 fn compressed(
     source: &dyn ReadAt,
     range: Range<u64>,
@@ -293,7 +310,7 @@ fn compressed(
     segment: &mut Segment,
     first: bool,
     progress: &dyn Fn(u64),
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let encoding = segment.encoding;
     thread::scope(|scope| {
         let (send, chunks) = sync_channel(8);
@@ -327,8 +344,18 @@ fn compressed(
             input.offset()
         });
         let mut stream = Unpacked { chunks, chunk: Vec::new(), at: 0, offset: 0 };
+        let mut unpadded = false;
         let mut parse = || -> Result<(), Error> {
-            while let Some(byte) = next_entry(&mut stream, rootfs)? {
+            loop {
+                let at = stream.offset();
+                let next = next_entry(&mut stream, rootfs)?;
+                if first && at == 0 && stream.offset() > 0 {
+                    // do_start takes for a header whatever comes first; only later are zeros skipped.
+                    return Err(Error::input("zeros, where the first newc header should be")
+                        .at_unpacked(0)
+                        .hint("Linux stops here with 'no cpio magic': pack the archive without them"));
+                }
+                let Some(byte) = next else { return Ok(()) };
                 if byte != b'0' {
                     return Err(Error::input(format!(
                         "the byte {byte:02x}, where the next newc header should be"
@@ -337,9 +364,9 @@ fn compressed(
                     .hint("Linux stops here with 'junk within compressed archive'"));
                 }
                 segment.entries += u64::from(archive::entry(&mut stream, rootfs)? == Found::Entry);
+                unpadded = !stream.offset().is_multiple_of(4);
                 progress(position.load(Ordering::Relaxed));
             }
-            Ok(())
         };
         let parsed = parse();
         segment.unpacked = stream.offset();
@@ -352,6 +379,6 @@ fn compressed(
         if segment.size == 0 || (first && segment.entries == 0 && segment.unpacked == 0) {
             return Err(Error::input(format!("an empty {encoding} stream")).at(start));
         }
-        Ok(())
+        Ok(unpadded)
     })
 }

@@ -699,6 +699,93 @@ fn what_linux_refuses_is_refused_with_its_place() {
 }
 
 #[test]
+fn padding_is_wanted_where_linux_wants_it() {
+    let cut = |entries: &[Entry], bytes: usize| {
+        let mut out = archive(entries);
+        assert!(out.drain(out.len() - bytes..).all(|byte| byte == 0));
+        out
+    };
+    let second = archive(&[file("second", "2"), trailer()]);
+    let body = cut(&[dir("a"), file("one", "x")], 3);
+    let end = cut(&[dir("a"), file("one", "x"), trailer()], 3);
+    let name = cut(&[file("one", "x"), dir("last")], 1);
+    for whole in [&body, &end] {
+        // Plain archives may end as they like, compressed ones only where nothing follows.
+        let initrd = read(whole).unwrap();
+        assert!(initrd.tree.get("one").is_some() && initrd.notes.is_empty());
+        let packed = packed(whole, Encoding::Gzip);
+        for zeros in [0, 7] {
+            let initrd = read(&[&packed[..], &vec![0; zeros]].concat()).unwrap();
+            assert!(initrd.tree.get("one").is_some());
+            assert!(initrd.notes.iter().any(|note| note.contains("junk at the end")), "{:?}", initrd.notes);
+            let mut more = packed.clone();
+            more.resize(more.len().next_multiple_of(4) + zeros / 4 * 4, 0);
+            more.extend(&second);
+            let error = read(&more).unwrap_err().to_string();
+            let place = format!("image, segment 1, unpacked byte {}: ", whole.len());
+            assert!(error.starts_with(&place) && error.contains("junk at the end"), "{error}");
+        }
+    }
+    for image in [name.clone(), packed(&name, Encoding::Zstd)] {
+        let error = read(&image).unwrap_err().to_string();
+        assert!(error.contains(&format!("byte {}: ", name.len())), "{error}");
+        assert!(error.contains("the padding of the name last"), "{error}");
+    }
+    // A first archive starts with a header at once; later ones need not.
+    let zeros = packed(&[&[0; 512], &second[..]].concat(), Encoding::Xz);
+    let error = read(&zeros).unwrap_err().to_string();
+    assert!(error.starts_with("image, segment 1, unpacked byte 0: zeros"), "{error}");
+    assert!(error.contains("no cpio magic"), "{error}");
+    assert!(read(&packed(&[0; 512], Encoding::Gzip)).is_err());
+    for before in [archive(&[dir("a")]), packed(&archive(&[dir("a")]), Encoding::Gzip)] {
+        assert!(read(&[before, zeros.clone()].concat()).unwrap().tree.get("second").is_some());
+    }
+}
+
+#[test]
+fn gzip_is_unpacked_as_linux_unpacks_it() {
+    let good = packed(&archive(&[dir("a"), trailer()]), Encoding::Gzip);
+    let with = |flags: u8, fields: &[u8]| {
+        let mut image = good[..10].to_vec();
+        image[3] = flags;
+        image.extend(fields);
+        image.extend(&good[10..]);
+        read(&image)
+    };
+    assert_eq!(good[3], 0);
+    assert!(with(1, b"").unwrap().tree.get("a").is_some());
+    assert!(with(8, b"initrd.img\0").unwrap().tree.get("a").is_some());
+    for (flags, fields, word) in [
+        (16, &b"a comment\0"[..], "comment"),
+        (4, b"\x02\0xx", "extra field"),
+        (8 | 16, b"name\0comment\0", "comment"),
+    ] {
+        let error = with(flags, fields).unwrap_err().to_string();
+        assert!(error.starts_with("image, segment 1") && error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn paths_are_no_longer_than_a_program_can_name() {
+    let name = "d".repeat(250);
+    let mut entries = Vec::new();
+    let mut prefix = String::new();
+    for link in ["first", "second"] {
+        for _ in 0..9 {
+            prefix.push_str(&name);
+            entries.push(dir(&prefix));
+            prefix.push('/');
+        }
+        entries.push(symlink(link, &prefix));
+        prefix = format!("{link}/");
+    }
+    let error = read(&archive(&entries)).unwrap_err().to_string();
+    assert!(error.starts_with("image: ") && error.contains("4095"), "{error}");
+    entries.truncate(10);
+    assert!(read(&archive(&entries)).is_ok());
+}
+
+#[test]
 fn bombs_are_stopped_wherever_they_hide() {
     let limits = Limits { max_unpacked: 1 << 20 };
     let big = vec![0; 2 << 20];
