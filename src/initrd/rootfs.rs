@@ -1,5 +1,6 @@
 //! The file system calls that init/initramfs.c makes, on a [`Tree`].
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ const NAME_MAX: usize = 255;
 pub const ENTRY_COST: u64 = 256;
 /// Most memory for names, link targets and inodes. An image with a million files takes a third of it.
 const MEMORY: u64 = 1 << 30;
+/// Most names that all lookups together may take: some seconds. A million files take a fifth of it; links that lead
+/// through links take 80,000 in one lookup.
+const STEPS: u64 = 1 << 28;
 /// Runs of zeros of at least this many bytes become holes.
 const HOLE: usize = 64 << 10;
 
@@ -52,6 +56,8 @@ pub struct Reader {
     budget: u64,
     limit: u64,
     memory: u64,
+    /// Names that lookups took.
+    steps: Cell<u64>,
     /// Paths written by the current segment, collected where the caller wants them.
     pub written: Option<Vec<Vec<u8>>>,
     /// Bodies that the kernel skips.
@@ -118,6 +124,7 @@ impl Reader {
             budget: max_unpacked,
             limit: max_unpacked,
             memory: MEMORY,
+            steps: Cell::new(0),
             written: None,
             skipped_bodies: Vec::new(),
             early_bodies: Vec::new(),
@@ -157,6 +164,12 @@ impl Reader {
     /// Takes the memory of an entry with `bytes` of names off what there is for all.
     pub fn remember(&mut self, bytes: u64) -> Result<(), Error> {
         self.spend(ENTRY_COST + bytes)?;
+        if self.steps.get() > STEPS {
+            return Err(Error::input(
+                "the entries' folders lie behind so many links that finding them takes too long",
+            )
+            .hint("no system is packed like this: is this an initrd?"));
+        }
         // A name is kept once in its directory, and once more for links and for times.
         self.memory = self.memory.checked_sub(ENTRY_COST + 2 * bytes).ok_or_else(|| {
             Error::input("the image holds more names than 1 GiB of memory takes")
@@ -170,13 +183,20 @@ impl Reader {
         self.notes.entry(why).or_insert_with(|| (0, display(path))).0 += 1;
     }
 
+    fn lookup(&self, path: &[u8], follow: bool) -> Option<InodeId> {
+        let mut steps = self.steps.get();
+        let found = self.tree.lookup_counting(path, follow, &mut steps);
+        self.steps.set(steps);
+        found
+    }
+
     /// Where `path` stands; `None` where its last part is no name or its folder is not there.
     fn place(&self, path: &[u8]) -> Option<Place> {
         let (folder, name, slash) = split(path);
         if matches!(name, b"" | b"." | b"..") {
             return None;
         }
-        let parent = self.tree.lookup(folder, true)?;
+        let parent = self.lookup(folder, true)?;
         let found = self.tree.names(parent)?.get(name).copied();
         Some(Place { parent, name: name.into(), slash, found })
     }
@@ -198,7 +218,7 @@ impl Reader {
 
     /// `lstat`: the inode at `path`, a link at its end not followed.
     fn stat(&self, path: &[u8]) -> Option<InodeId> {
-        self.tree.lookup(path, false)
+        self.lookup(path, false)
     }
 
     fn unlink(&mut self, path: &[u8], directory: bool) {
@@ -346,7 +366,7 @@ impl Reader {
                 if let Some(place) = self.free(path, true) {
                     self.insert(place.parent, &place.name, header.mode, Node::Directory(BTreeMap::new()));
                 }
-                if let Some(id) = self.tree.lookup(path, true) {
+                if let Some(id) = self.lookup(path, true) {
                     self.own_and_mode(id, header);
                     self.wrote(path);
                 }
@@ -368,7 +388,7 @@ impl Reader {
                 if let Some(place) = self.free(path, false) {
                     self.insert(place.parent, &place.name, header.mode, node);
                 }
-                if let Some(id) = self.tree.lookup(path, true) {
+                if let Some(id) = self.lookup(path, true) {
                     self.own_and_mode(id, header);
                     self.wrote(path);
                 }

@@ -786,6 +786,19 @@ fn paths_are_no_longer_than_a_program_can_name() {
 }
 
 #[test]
+fn links_through_links_take_bounded_time() {
+    let deep = "d/".repeat(680);
+    let mut entries: Vec<Entry> = (1..=680).map(|depth| dir(&deep[..2 * depth])).collect();
+    // Down and up again, 39 times: a short path whose lookup takes 53,000 names.
+    let way = format!("{deep}{}", "../".repeat(680));
+    entries.push(symlink("0", &way));
+    entries.extend((1..39).map(|link| symlink(format!("{link}"), format!("{}/{way}", link - 1))));
+    entries.extend((0..20_000).map(|n| file(format!("38/f{n}"), "")));
+    let error = read(&archive(&entries)).unwrap_err().to_string();
+    assert!(error.starts_with("image, segment 1: ") && error.contains("takes too long"), "{error}");
+}
+
+#[test]
 fn bombs_are_stopped_wherever_they_hide() {
     let limits = Limits { max_unpacked: 1 << 20 };
     let big = vec![0; 2 << 20];
