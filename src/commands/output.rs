@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use btrsquash::assemble::{OutputFile, check_distinct, check_output};
 use btrsquash::error::Error;
+use btrsquash::report::document::visible;
 use btrsquash::report::{Exporter, Html, Json, Report, Terminal, exporter_for};
 
 /// The width where there is no terminal to ask.
@@ -21,8 +22,10 @@ fn colour(stream: &impl IsTerminal) -> bool {
 /// Prints an error: the sentence, then what to do.
 pub fn complain(failure: &anyhow::Error) {
     let mark = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    // What an image says of itself is part of it. The hint stands on a line of its own.
+    let text: Vec<String> = format!("{failure:#}").lines().map(visible).collect();
     // Nothing can be done where stderr is closed too.
-    let _ = writeln!(io::stderr(), "{mark} {failure:#}");
+    let _ = writeln!(io::stderr(), "{mark} {}", text.join("\n"));
 }
 
 /// Prints a report, as JSON or for people. A reader that has seen enough is no error: the exit code still tells the

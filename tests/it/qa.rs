@@ -53,6 +53,20 @@ pub fn text_converted(name: &str, more: &[&str]) -> Option<(PathBuf, PathBuf)> {
 }
 
 #[test]
+fn errors_do_not_act_on_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("evil\u{1b}[2J\u{202e}\u{9b}.img");
+    fs::write(&image, "no image").unwrap();
+    let output = btrsquash().arg("inspect").arg(&image).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("evil\\u{1b}[2J\\u{202e}\\u{9b}.img"), "{text:?}");
+    // The hint stands on a line of its own.
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 2 && lines[1].starts_with("  Linux stops here"), "{text:?}");
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+}
+
+#[test]
 fn segments_of_every_architecture_are_what_gzip_and_cpio_say() {
     if !have("cpio") || !have("bsdcpio") || !have("lsinitrd") {
         return;
