@@ -16,7 +16,7 @@ use crate::initrd::{self, Initrd, Limits};
 use crate::report::{Identity, Layer};
 use crate::spool::{ReadAt, Slice};
 use crate::squashfs;
-use crate::tree::{Tree, display};
+use crate::tree::{Node, Tree, display};
 
 /// A file system image inside an image.
 pub struct FileSystem {
@@ -167,6 +167,7 @@ impl Layers<'_> {
     /// Opens a squashfs and what is inside it; gives the innermost tree.
     fn squashfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
         let tree = squashfs::read(Arc::clone(&source), &name)?;
+        self.bounded(&tree, &name)?;
         let inner = rootfs(&tree).and_then(|(path, id)| Some((path, squashfs::file(&tree, id)?)));
         self.list.push(FileSystem { kind: "squashfs", path, name: name.clone(), source, tree: tree.clone() });
         match inner {
@@ -181,8 +182,25 @@ impl Layers<'_> {
         }
     }
 
+    /// Refuses a tree with more content than may be unpacked, holes left out. Files can share what is stored: a few blocks
+    /// are content without end to whoever reads all files.
+    fn bounded(&self, tree: &Tree, name: &Path) -> Result<(), Error> {
+        let limit = self.limits.max_unpacked;
+        let extents = tree.inodes.iter().flat_map(|inode| match &inode.node {
+            Node::Regular(content) => content.extents.as_slice(),
+            _ => &[],
+        });
+        if extents.fold(0, |sum: u64, extent| sum.saturating_add(extent.len)) > limit {
+            return Err(Error::input(format!("the files hold more than the {limit} bytes allowed"))
+                .file(name)
+                .hint("if you trust it, raise --max-unpacked"));
+        }
+        Ok(())
+    }
+
     fn btrfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
         let tree = btrfs::read(Arc::clone(&source), &name, self.limits.max_unpacked)?;
+        self.bounded(&tree, &name)?;
         self.list.push(FileSystem { kind: "btrfs", path, name, source, tree: tree.clone() });
         Ok(tree)
     }

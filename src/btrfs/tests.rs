@@ -290,6 +290,25 @@ fn no_more_is_unpacked_than_allowed() {
     assert!(error.starts_with("image: ") && error.contains("--max-unpacked"), "{error}");
 }
 
+#[test]
+fn what_files_share_counts_for_each() {
+    let mut tree = Tree::new(Arc::new(vec![7; 100_000]));
+    let root = tree.root;
+    for i in 0..10 {
+        let extents = vec![Extent { file_offset: 0, data_offset: i, len: 90_000 }];
+        let id = tree.add(leaf(regular(90_000, extents)));
+        put(&mut tree, root, format!("{i}").as_bytes(), id);
+    }
+    let raw: Arc<dyn ReadAt> = Arc::new(bytes(&plan(&tree, &options("6.1")).unwrap()));
+    let open = |max_unpacked| {
+        let limits = crate::initrd::Limits { max_unpacked };
+        crate::opened::read(Arc::clone(&raw), Path::new("image"), &limits, &|_| ())
+    };
+    assert!(open(900_000).is_ok());
+    let error = open(899_999).err().unwrap().to_string();
+    assert!(error.starts_with("image: ") && error.contains("--max-unpacked"), "{error}");
+}
+
 /// The image of two files of holes whose sizes a writer with malice made `sizes`.
 fn holes(sizes: [u64; 2]) -> Arc<dyn ReadAt> {
     const MARKS: [u64; 2] = [0x1234_5678, 0x1234_5679];

@@ -95,7 +95,7 @@ impl fmt::Display for Encoding {
 /// What reading an image may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most bytes that all segments together may unpack to; as many again may be unpacked of a btrfs file system inside.
+    /// Most bytes that all segments together may unpack to. The files of each file system inside may hold as many.
     pub max_unpacked: u64,
 }
 
