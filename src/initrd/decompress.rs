@@ -28,8 +28,10 @@ pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Res
                     _ => "several fields",
                 };
                 return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("gzip with {name} in its header, which Linux cannot unpack: pack it with gzip"),
+                    io::ErrorKind::Unsupported,
+                    format!(
+                        "gzip with {name} in its header, which Linux cannot unpack: gzip itself writes none"
+                    ),
                 ));
             }
             Box::new(flate2::bufread::GzDecoder::new(input))
@@ -48,7 +50,7 @@ pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Res
                     _ => "an unknown check",
                 };
                 return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
+                    io::ErrorKind::Unsupported,
                     format!("xz with {name}, which Linux cannot unpack: pack it with --check=crc32"),
                 ));
             }

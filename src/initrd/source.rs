@@ -114,6 +114,11 @@ fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>
     loop {
         let at = stream.offset();
         let ahead = stream.fill_buf().map_err(|e| {
+            if e.kind() == io::ErrorKind::Unsupported {
+                return Error::input(e.to_string())
+                    .at_unpacked(at)
+                    .hint("Linux stops here: the image has to be packed anew");
+            }
             let what = if e.kind() == io::ErrorKind::UnexpectedEof {
                 "the compressed data ends here, in the middle of its stream".to_owned()
             } else {
