@@ -8,6 +8,7 @@ mod arguments;
 mod block;
 mod carry;
 mod checksum;
+mod inside;
 mod sys;
 
 use std::fmt::Display;
@@ -582,17 +583,25 @@ fn carry(arguments: &Arguments, config: &Config) -> Result<Vec<PathBuf>> {
     };
     let copying =
         |what: &str| failed(format!("copying {what} into the runtime"), "give the machine more memory");
-    let mut carrier = carry::Carrier::new(Path::new("/"), &leave).map_err(copying("appended files"))?;
-    carrier.directory(Path::new("/"), Path::new(ROOT)).map_err(copying("appended files"))?;
+    let (top, root) = (Path::new("/"), Path::new(ROOT));
+    let mut carrier = carry::Carrier::new(top, root, &leave).map_err(copying("appended files"))?;
+    carrier.tree(top).map_err(copying("appended files"))?;
     let nothing = |_: &Path| false;
-    let mut updates = carry::Carrier::new(Path::new("/"), &nothing).map_err(copying("/updates"))?;
+    let mut updates = carry::Carrier::new(top, root, &nothing).map_err(copying("/updates"))?;
     if Path::new("/updates").is_dir() {
-        updates.directory(Path::new("/updates"), Path::new(ROOT)).map_err(copying("/updates"))?;
+        updates.tree(Path::new("/updates")).map_err(copying("/updates"))?;
     }
     let mut carried = carrier.carried;
     carried.extend(updates.carried);
+    let below = |path: &'_ Path| format!("/{}", path.strip_prefix(ROOT).unwrap_or(path).display());
     for path in &carried {
-        detail(arguments, format!("carried {}", path.strip_prefix(ROOT).unwrap_or(path).display()));
+        detail(arguments, format!("carried {}", below(path)));
+    }
+    for path in carrier.kept.iter().chain(&updates.kept) {
+        say(&format!(
+            "{} was appended to the image, but is a folder of the runtime that is not empty: the folder stays",
+            below(path)
+        ));
     }
     Ok(carried)
 }
@@ -633,7 +642,7 @@ fn depmod(carried: &[PathBuf], release: &str) {
     }
     let program = ["/sbin/depmod", "/usr/sbin/depmod", "/bin/depmod", "/usr/bin/depmod"]
         .into_iter()
-        .find(|p| fs::symlink_metadata(format!("{ROOT}{p}")).is_ok());
+        .find(|p| inside::resolve(Path::new(ROOT), Path::new(p)).is_ok());
     let Some(program) = program else {
         return say("a module was appended, but the runtime has no depmod: load it with insmod");
     };
@@ -654,10 +663,22 @@ fn depmod(carried: &[PathBuf], release: &str) {
     }
 }
 
+/// Where the runtime has the folder `name`, made where there is none.
+fn mount_point(name: &str) -> Result<PathBuf> {
+    let folder = Path::new(ROOT).join(name);
+    match inside::resolve(Path::new(ROOT), Path::new(name)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir(&folder).map(|()| folder),
+        found => found,
+    }
+    .map_err(failed(
+        format!("finding the runtime's /{name}, to mount on it"),
+        "it has to be a folder in the old image, or a link that leads to one",
+    ))
+}
+
 fn hand_over(arguments: &Arguments, config: &Config) -> Result<std::convert::Infallible> {
     let init = arguments.value("init").or_else(|| config.get("init")).unwrap_or("/init").to_owned();
-    let at_root = format!("{ROOT}{init}");
-    if fs::symlink_metadata(&at_root).is_err() {
+    if inside::resolve(Path::new(ROOT), Path::new(&init)).is_err() {
         return Err(failure(
             format!("the runtime has no {init}, which is to be started"),
             "name the first program with init= on the kernel's command line",
@@ -669,16 +690,12 @@ fn hand_over(arguments: &Arguments, config: &Config) -> Result<std::convert::Inf
             let _ = sys::unmount(format!("/{name}"), sys::MNT_DETACH);
             continue;
         }
-        let target = format!("{ROOT}/{name}");
-        let _ = fs::create_dir(&target);
-        sys::mount_at(&format!("/{name}"), &target, "", sys::MS_MOVE, "")
+        sys::mount_at(&format!("/{name}"), mount_point(name)?, "", sys::MS_MOVE, "")
             .map_err(failed(format!("moving /{name}"), "this should not happen: report it"))?;
     }
     if !bare {
-        let run = format!("{ROOT}/run");
-        let _ = fs::create_dir(&run);
         let flags = sys::MS_NOSUID | sys::MS_NODEV | sys::MS_STRICTATIME;
-        sys::mount_at("tmpfs", &run, "tmpfs", flags, "mode=0755")
+        sys::mount_at("tmpfs", mount_point("run")?, "tmpfs", flags, "mode=0755")
             .map_err(failed("mounting a tmpfs on /run", "a kernel with tmpfs"))?;
     }
     let moving =

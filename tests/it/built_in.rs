@@ -26,6 +26,8 @@ mod block;
 mod carry;
 #[path = "../../src/init/checksum.rs"]
 mod checksum;
+#[path = "../../src/init/inside.rs"]
+mod inside;
 #[allow(dead_code)]
 #[path = "../../src/init/sys.rs"]
 mod sys;
@@ -306,7 +308,9 @@ PRESEED
         module=$(find . -name dummy.ko)
         release=$(echo "$module" | cut -d / -f 4)
         cd ../zipped
-        mkdir -p lib/modules/$release/updates srv/mine updates/etc
+        mkdir -p lib/modules/$release/updates srv/mine updates/etc lib
+        # Without what is in this folder of the runtime the installer does not start.
+        echo no folder >lib/debian-installer-startup.d
         cp ../deb/$module lib/modules/$release/updates/
         echo linked >srv/mine/one; ln srv/mine/one srv/link; chmod 750 srv/mine
         echo replaced >updates/etc/default-release
@@ -314,7 +318,7 @@ PRESEED
         {
             printf '%s\n' srv srv/mine srv/mine/one srv/link | pack 7:8
             printf '%s\n' lib/modules/$release/updates lib/modules/$release/updates/dummy.ko \
-                updates updates/etc updates/etc/default-release | pack 0:0
+                lib/debian-installer-startup.d updates updates/etc updates/etc/default-release | pack 0:0
         } | gzip >../zipped.cpio
         cd ../plain
         echo preseed.cfg | cpio --quiet -R 0:0 -H newc -o >../plain.cpio
@@ -324,9 +328,16 @@ PRESEED
     // And rd.break says that there is no shell.
     let text =
         reaches(&dir.path().join("new.img"), &kernel, 512, &format!("{INSTALLER} rd.break"), "THE END", &[]);
-    for words in
-        ["/preseed.cfg", "replaced", "linked", "insmod /lib/modules/", "dummy 16384", "there is no shell"]
-    {
+    let stays = "/lib/debian-installer-startup.d was appended to the image, but is a folder of the runtime";
+    for words in [
+        "/preseed.cfg",
+        "replaced",
+        "linked",
+        "insmod /lib/modules/",
+        "dummy 16384",
+        "there is no shell",
+        stays,
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let line = |end: &str| text.lines().find(|line| line.ends_with(end)).unwrap_or_default();
@@ -475,15 +486,16 @@ fn trees_are_carried_over_others() {
         echo new >from/lib/modules/x.ko; ln -s usr/lib to/lib
         echo new >from/etc/file; ln from/etc/file from/etc/again; echo old >to/etc/file; echo kept >to/etc/other
         chmod 700 from/both; chmod 755 to/both
-        echo file >from/taken; echo gone >to/taken/gone
+        echo file >from/taken; mkdir to/full; echo kept >to/full/kept; echo file >from/full; ln -s both from/filled
+        mkdir -p to/filled/folder; echo old >to/one; ln to/one to/other; echo new >from/one
         ln -s /nowhere from/link; echo left >from/stays; mkfifo from/pipe
         ln -s usr/lib from/same; ln -s usr/lib to/same"#;
     sh(dir.path(), script, &[]);
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     let stays = from.join("stays");
     let leave = |path: &Path| path == stays;
-    let mut carrier = carry::Carrier::new(&from, &leave).unwrap();
-    carrier.directory(&from, &to).unwrap();
+    let mut carrier = carry::Carrier::new(&from, &to, &leave).unwrap();
+    carrier.tree(&from).unwrap();
     let text = |path: &str| std::fs::read_to_string(to.join(path)).unwrap();
     assert_eq!((text("usr/lib/modules/x.ko").as_str(), text("etc/file").as_str()), ("new\n", "new\n"));
     assert_eq!((text("etc/other").as_str(), text("taken").as_str()), ("kept\n", "file\n"));
@@ -492,7 +504,58 @@ fn trees_are_carried_over_others() {
     assert_eq!(data("both").mode() & 0o777, 0o700);
     assert!(data("lib").is_symlink() && data("new/empty").is_dir() && !to.join("stays").exists());
     assert_eq!(std::fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere"));
-    let carried: Vec<_> =
-        carrier.carried.iter().map(|p| p.strip_prefix(&to).unwrap().to_str().unwrap()).collect();
-    assert!(!carried.contains(&"same") && carried.contains(&"new/empty"), "{carried:?}");
+    // As Linux does: rmdir for a folder in the way, and a file is written over with all its names.
+    assert_eq!((text("full/kept").as_str(), text("other").as_str()), ("kept\n", "new\n"));
+    assert!(data("filled/folder").is_dir());
+    let names = |paths: &[PathBuf]| -> Vec<String> {
+        paths.iter().map(|p| p.strip_prefix(&to).unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&carrier.kept), ["filled", "full"]);
+    let carried = names(&carrier.carried);
+    let has = |name: &str| carried.iter().any(|path| path == name);
+    assert!(!has("same") && !has("full") && has("new/empty"), "{carried:?}");
+}
+
+/// Every link of the runtime here leads outside where it is followed as the tests' own root has it.
+#[test]
+fn links_of_the_runtime_stay_inside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mkdir -p from/var/run from/sbin from/up/deep from/lost from/file to/only-here/bin to/var
+        ln -s /only-here to/var/run; ln -s /only-here/bin to/sbin; ln -s ../../../../../../../only-here to/up
+        ln -s /not-there to/lost; ln -s /only-here/text to/file; echo text >to/only-here/text
+        ln -s /only-here/../up/./bin/ to/chain; ln -s round to/round; ln -s /sbin/init to/init; echo x >to/only-here/bin/init
+        for folder in var/run sbin up/deep lost file; do echo mine >from/$folder/mine; done
+        echo mine >from/init"#;
+    sh(dir.path(), script, &[]);
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let resolve = |path: &str| inside::resolve(&to, Path::new(path));
+    for (path, at) in [
+        ("/init", "only-here/bin/init"),
+        ("sbin/init", "only-here/bin/init"),
+        ("//chain/../bin/./init", "only-here/bin/init"),
+        ("up/text", "only-here/text"),
+        ("/../..", ""),
+    ] {
+        assert_eq!(resolve(path).unwrap(), to.join(at).components().collect::<PathBuf>(), "{path}");
+    }
+    let kind = |path: &str| resolve(path).unwrap_err();
+    assert_eq!(kind("lost").kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(kind("file/..").kind(), std::io::ErrorKind::NotADirectory);
+    assert_eq!(kind("round/x").raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+
+    let nothing = |_: &Path| false;
+    let mut carrier = carry::Carrier::new(&from, &to, &nothing).unwrap();
+    carrier.tree(&from).unwrap();
+    let text = |path: &str| std::fs::read_to_string(to.join(path)).unwrap();
+    // A link that leads to no folder gives way to one, and a link in a file's place to the file.
+    for path in
+        ["only-here/mine", "only-here/bin/mine", "only-here/deep/mine", "lost/mine", "file/mine", "init"]
+    {
+        assert_eq!(text(path), "mine\n", "{path}");
+    }
+    for link in ["var/run", "sbin", "up"] {
+        assert!(to.join(link).is_symlink(), "{link}");
+    }
+    assert_eq!((text("only-here/text").as_str(), text("only-here/bin/init").as_str()), ("text\n", "x\n"));
 }

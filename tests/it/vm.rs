@@ -33,6 +33,7 @@ fn main() {
     environment.sort();
     say.push(format!("env: {environment:?}"));
     say.push(format!("pid: {}", std::process::id()));
+    say.push(format!("run: {}", list("/run")));
     let _ = fs::create_dir("/proc");
     unsafe {
         mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, std::ptr::null());
@@ -82,7 +83,8 @@ fn small() -> Option<(PathBuf, PathBuf)> {
         run(command.args(["-C", "relocation-model=static", "-C", "strip=symbols", "init.rs"]));
         sh(
             dir.path(),
-            "mkdir r r/dev r/etc; cp init r/; echo small >r/etc/hostname; chmod 755 r/init
+            "mkdir -p r/dev r/etc r/run r/usr/sbin r/var; cp init r/; echo small >r/etc/hostname; chmod 755 r/init
+            ln -s /init r/usr/sbin/init; ln -s /usr/sbin r/sbin; ln -s /run r/var/run
             (cd r && find . | cpio --quiet -o -H newc) | gzip >small.gz",
             &[],
         );
@@ -225,8 +227,21 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     let new = converted("mixed", &mixed, &[&of_convert[..], &[kernel.to_str().unwrap()]].concat());
     let (code, report, _) = boot_small(&new, &kernel, &arguments);
     assert_eq!(code, Some(0), "{report:#}");
-    let (code, report, _) = boot_small(&new, &kernel, &["-m", "192", "--expect", READY]);
+    // Links of the runtime from / on, to its init and below an appended folder, lead where they led in the original.
+    sh(
+        dir.path(),
+        "mkdir -p add/var/run; echo mine >add/var/run/mine
+        (cd add; find var | cpio --quiet -R 0:0 -H newc -o) >add.cpio
+        cp \"$1\" appended.img; truncate -s %4 appended.img; cat add.cpio >>appended.img",
+        &[&new],
+    );
+    let log = dir.path().join("log");
+    let arguments = ["-m", "192", "--expect", READY, "--append", "init=/sbin/init", "--log"];
+    let arguments = [&arguments[..], &[log.to_str().unwrap()]].concat();
+    let (code, report, _) = boot_small(&dir.path().join("appended.img"), &kernel, &arguments);
     assert_eq!(code, Some(0), "{report:#}");
+    assert!(said(&log).iter().any(|line| line == "run: mine"), "{:?}", said(&log));
+    assert!(said(&log).iter().any(|line| line.starts_with("args: [\"/sbin/init\"")), "{:?}", said(&log));
     let verified = run(btrsquash().args(["verify", "--json"]).arg(&mixed).arg(&new));
     let verified = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(verified.contains("1 early file among others: in a segment of their own"), "{verified}");
