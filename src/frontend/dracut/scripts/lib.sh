@@ -82,6 +82,36 @@ btrsquash_root() {
     esac
 }
 
+# Sets `at` to where $1 is for a process whose root is $NEWROOT: the runtime's links are followed inside it, as the kernel
+# does (fs/namei.c). Fails where nothing is.
+btrsquash_resolve() {
+    todo=$1 at='' links=0
+    while [ -n "$todo" ]; do
+        part=${todo%%/*}
+        case $todo in
+            */*) todo=${todo#*/} ;;
+            *) todo= ;;
+        esac
+        case $part in
+            '' | .) continue ;;
+        esac
+        [ -d "$NEWROOT$at" ] || return 1
+        if [ "$part" = .. ]; then
+            at=${at%/*}
+        elif [ -h "$NEWROOT$at/$part" ]; then
+            links=$((links + 1))
+            # MAXSYMLINKS, include/linux/namei.h.
+            [ $links -le 40 ] || return 1
+            target=$(readlink "$NEWROOT$at/$part")
+            [ "${target#/}" = "$target" ] || at=
+            todo=$target${todo:+/$todo}
+        else
+            at=$at/$part
+        fi
+    done
+    [ -e "$NEWROOT$at" ]
+}
+
 # What was appended to the image goes where it would have been without the conversion.
 btrsquash_carry() {
     [ -s /usr/lib/btrsquash/appended ] || return 0
@@ -99,7 +129,7 @@ btrsquash_carry() {
 btrsquash_hand_over() {
     btrsquash_init=$(getarg init=)
     [ -n "$btrsquash_init" ] || read -r btrsquash_init < /usr/lib/btrsquash/init
-    [ -e "$NEWROOT/$btrsquash_init" ] || [ -h "$NEWROOT/$btrsquash_init" ] \
+    (btrsquash_resolve "$btrsquash_init") \
         || btrsquash_fail "the runtime has no $btrsquash_init to start; init= on the kernel's command line names another"
     udevadm control --exit
     udevadm info --cleanup-db
