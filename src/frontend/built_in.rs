@@ -101,38 +101,37 @@ fn plain(name: &str) -> Result<&str, Error> {
 /// So many of the runtime's folders are in the front-end at most: each takes a kibibyte of memory until the hand-over.
 const MAX_FOLDERS: usize = 2048;
 
-/// Writes the runtime's folders, and its links to folders, without what is in them.
+/// Writes the runtime's folders, and its links to folders, without what is in them; says how many were too many.
 ///
 /// A file that someone appends to the image finds its folder there, as it did in the old image: the kernel silently
 /// skips a file of an archive whose folder does not exist (init/initramfs.c, `do_name` and `filp_open`).
-fn folders<W: io::Write>(newc: &mut NewcWriter<W>, runtime: &Tree) -> io::Result<()> {
-    let ours = ["dev", "proc", "sys", "sysroot", ".btrsquash", "init", "squashfs.img", "updates"];
-    let mut found: Vec<(usize, String, &crate::tree::Inode)> = runtime
+fn folders<W: io::Write>(newc: &mut NewcWriter<W>, runtime: &Tree) -> io::Result<usize> {
+    let ours: [&[u8]; 8] =
+        [b"dev", b"proc", b"sys", b"sysroot", b".btrsquash", b"init", b"squashfs.img", b"updates"];
+    let mut found: Vec<(usize, Vec<u8>, &crate::tree::Inode)> = runtime
         .walk()
-        .filter_map(|entry| Some((String::from_utf8(entry.path).ok()?, entry.id)))
-        .filter(|(path, _)| !path.is_empty() && !ours.contains(&path.split('/').next().unwrap_or_default()))
+        .map(|entry| (entry.path, entry.id))
+        .filter(|(path, _)| {
+            !path.is_empty() && !path.split(|&b| b == b'/').next().is_some_and(|top| ours.contains(&top))
+        })
         .filter(|(path, id)| match &runtime.inode(*id).node {
             Node::Directory(_) => true,
             Node::Symlink(_) => runtime.resolve(path).is_some_and(|to| runtime.names(to).is_some()),
             _ => false,
         })
-        .map(|(path, id)| (path.matches('/').count(), path, runtime.inode(id)))
+        .map(|(path, id)| (path.iter().filter(|&&b| b == b'/').count(), path, runtime.inode(id)))
         .collect();
     // The nearest to the root where there are too many; folders before what is in them either way.
     found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    found.truncate(MAX_FOLDERS);
-    for (_, path, inode) in &found {
+    for (_, path, inode) in found.iter().take(MAX_FOLDERS) {
         newc.owner(inode.uid, inode.gid);
         match &inode.node {
-            Node::Symlink(target) => match std::str::from_utf8(target) {
-                Ok(target) => newc.symlink(path, target)?,
-                Err(_) => continue,
-            },
+            Node::Symlink(target) => newc.symlink(path, target)?,
             _ => newc.directory(path, inode.mode)?,
         }
     }
     newc.owner(0, 0);
-    Ok(())
+    Ok(found.len().saturating_sub(MAX_FOLDERS))
 }
 
 /// Makes the front-end for this runtime.
@@ -145,7 +144,7 @@ pub fn build(plan: &Plan, runtime: &Tree) -> Result<FrontEnd, Error> {
         plain(&kernel.version)?;
         kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
     }
-    let cpio =
+    let (cpio, left_out) =
         archive(plan, runtime).map_err(|e| Error::input(format!("the front-end cannot be written: {e}")))?;
     let mut notes = vec![format!("its init is btrsquash's own, {} bytes, static", INIT.len())];
     notes.push(
@@ -153,18 +152,26 @@ pub fn build(plan: &Plan, runtime: &Tree) -> Result<FrontEnd, Error> {
          front-end's: append updates/init to replace the runtime's"
             .into(),
     );
+    if left_out > 0 {
+        notes.push(format!(
+            "the front-end has the {MAX_FOLDERS} folders of the runtime that are nearest to the root, not the other \
+             {left_out}: Linux passes over a file that is appended below one of those, unless the appended archive has \
+             entries for the folders too, as find | cpio makes them"
+        ));
+    }
     if plan.runtime == RuntimeFrom::Retained {
         notes.push("boot with retain_initrd on the kernel's command line".into());
     }
     Ok(FrontEnd { cpio, maker: format!("built-in {}", env!("CARGO_PKG_VERSION")), notes })
 }
 
-fn archive(plan: &Plan, runtime: &Tree) -> io::Result<Vec<u8>> {
+/// The archive, and how many of the runtime's folders are not in it.
+fn archive(plan: &Plan, runtime: &Tree) -> io::Result<(Vec<u8>, usize)> {
     let mut newc = NewcWriter::new(Vec::new(), plan.time);
     for folder in ["dev", "proc", "sys", "sysroot", ".btrsquash", ".btrsquash/modules"] {
         newc.directory(folder, 0o755)?;
     }
-    folders(&mut newc, runtime)?;
+    let left_out = folders(&mut newc, runtime)?;
     // The kernel's own initramfs has it too, unless it was built with another.
     newc.device("dev/console", 0o600, &Node::CharDevice(Device { major: 5, minor: 1 }))?;
     newc.file("init", 0o755, INIT)?;
@@ -173,16 +180,16 @@ fn archive(plan: &Plan, runtime: &Tree) -> io::Result<Vec<u8>> {
         newc.directory(&folder, 0o755)?;
         let mut order = String::new();
         for module in &kernel.modules {
-            newc.file(&format!("{folder}/{}.ko", module.name), 0o644, &module.elf)?;
+            newc.file(format!("{folder}/{}.ko", module.name), 0o644, &module.elf)?;
             order.push_str(&module.name);
             order.push('\n');
         }
-        newc.file(&format!("{folder}/order"), 0o644, order.as_bytes())?;
+        newc.file(format!("{folder}/order"), 0o644, order.as_bytes())?;
     }
     newc.file(".btrsquash/config", 0o644, config(plan).as_bytes())?;
     let not_carried: String = plan.not_carried.iter().flat_map(|path| [path.as_str(), "\n"]).collect();
     newc.file(".btrsquash/not-carried", 0o644, not_carried.as_bytes())?;
-    newc.finish()
+    Ok((newc.finish()?, left_out))
 }
 
 fn config(plan: &Plan) -> String {
@@ -255,6 +262,41 @@ mod tests {
         let config = String::from_utf8(content(".btrsquash/config")).unwrap();
         assert_eq!(config, "overlay=dm\nhandover=bare\nruntime=live\ninit=/init\n");
         assert_eq!(made.cpio, build(&plan(&kernels), &empty()).unwrap().cpio);
+    }
+
+    #[test]
+    fn the_front_end_holds_the_runtimes_folders_by_any_name_and_tells_of_those_it_leaves_out() {
+        use crate::tree::{Inode, InodeId};
+        let kernels = kernels();
+        let mut runtime = empty();
+        let add = |runtime: &mut Tree, parent: InodeId, name: &[u8], node: Node| {
+            let id = runtime.add(Inode { mode: 0o751, uid: 7, gid: 8, mtime: 0, nlink: 1, node });
+            let Node::Directory(names) = &mut runtime.inode_mut(parent).node else { unreachable!() };
+            names.insert(name.into(), id);
+            id
+        };
+        let folder = || Node::Directory(std::collections::BTreeMap::new());
+        let root = runtime.root;
+        let odd = add(&mut runtime, root, b"caf\xe9", folder());
+        add(&mut runtime, root, b"link", Node::Symlink((*b"caf\xe9").into()));
+        add(&mut runtime, root, b"proc", folder());
+        let made = build(&plan(&kernels), &runtime).unwrap();
+        let read = |cpio: Vec<u8>| {
+            initrd::read(&cpio, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap().tree
+        };
+        let tree = read(made.cpio);
+        let found = tree.inode(tree.get(b"caf\xe9").unwrap());
+        assert_eq!((found.mode, found.uid, found.gid), (0o751, 7, 8));
+        assert_eq!(tree.resolve("link"), tree.get(b"caf\xe9"));
+        assert!(!made.notes.iter().any(|note| note.contains("folders of the runtime")), "{:?}", made.notes);
+        // Two above, and what is deep gives way.
+        for number in 0..MAX_FOLDERS + 5 {
+            add(&mut runtime, odd, format!("{number:04}").as_bytes(), folder());
+        }
+        let made = build(&plan(&kernels), &runtime).unwrap();
+        let tree = read(made.cpio);
+        assert!(tree.get(b"caf\xe9/2045").is_some() && tree.get(b"caf\xe9/2046").is_none());
+        assert!(made.notes.iter().any(|note| note.contains("not the other 7:")), "{:?}", made.notes);
     }
 
     #[test]

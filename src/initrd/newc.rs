@@ -6,6 +6,9 @@ use cpio::newc::Builder;
 
 use crate::tree::{Node, mode};
 
+/// Bytes of an entry before its name: the magic and thirteen fields (buffer-format.rst).
+const HEADER: usize = 110;
+
 /// Writes one newc archive, entry by entry; inodes are numbered in that order, times are all the same.
 pub struct NewcWriter<W> {
     inner: W,
@@ -41,32 +44,32 @@ impl<W: Write> NewcWriter<W> {
     ///
     /// # Errors
     /// Those of the inner writer.
-    pub fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
-        self.entry(path, mode::S_IFDIR | mode, &Node::Fifo, &[])
+    pub fn directory(&mut self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
+        self.entry(path.as_ref(), mode::S_IFDIR | mode, &Node::Fifo, &[])
     }
 
     /// A regular file with permission bits `mode`.
     ///
     /// # Errors
     /// Those of the inner writer; `InvalidInput` from 4 GiB on.
-    pub fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
-        self.entry(path, mode::S_IFREG | mode, &Node::Fifo, bytes)
+    pub fn file(&mut self, path: impl AsRef<[u8]>, mode: u32, bytes: &[u8]) -> io::Result<()> {
+        self.entry(path.as_ref(), mode::S_IFREG | mode, &Node::Fifo, bytes)
     }
 
     /// A symbolic link.
     ///
     /// # Errors
     /// Those of the inner writer.
-    pub fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
-        self.entry(path, mode::S_IFLNK | 0o777, &Node::Fifo, target.as_bytes())
+    pub fn symlink(&mut self, path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> io::Result<()> {
+        self.entry(path.as_ref(), mode::S_IFLNK | 0o777, &Node::Fifo, target.as_ref())
     }
 
     /// A device node, named pipe or socket with permission bits `mode`.
     ///
     /// # Errors
     /// Those of the inner writer.
-    pub fn device(&mut self, path: &str, mode: u32, node: &Node) -> io::Result<()> {
-        self.entry(path, node.type_bits() | mode, node, &[])
+    pub fn device(&mut self, path: impl AsRef<[u8]>, mode: u32, node: &Node) -> io::Result<()> {
+        self.entry(path.as_ref(), node.type_bits() | mode, node, &[])
     }
 
     /// The header and name of an entry with `size` bytes of content, which the caller writes with
@@ -77,7 +80,7 @@ impl<W: Write> NewcWriter<W> {
     /// Those of the inner writer; `InvalidInput` where the size does not fit into newc's 32 bits.
     pub fn header(
         &mut self,
-        path: &str,
+        path: impl AsRef<[u8]>,
         full_mode: u32,
         node: &Node,
         size: u64,
@@ -90,7 +93,10 @@ impl<W: Write> NewcWriter<W> {
             )
         })?;
         self.inode += 1;
-        let name = format!("{path}{}", "\0".repeat(padded_name.saturating_sub(path.len() + 1)));
+        let path = path.as_ref();
+        // The crate takes names of text only, and the kernel any bytes: the real one goes in its place below.
+        let name =
+            format!("{}{}", "x".repeat(path.len()), "\0".repeat(padded_name.saturating_sub(path.len() + 1)));
         let mut builder = Builder::new(&name)
             .ino(self.inode)
             .mode(full_mode)
@@ -105,6 +111,7 @@ impl<W: Write> NewcWriter<W> {
         // alone is had by asking for an empty file and mending the size, so that content can be streamed.
         let mut bytes = builder.write(Vec::new(), 0).finish()?;
         bytes[54..62].copy_from_slice(format!("{size:08x}").as_bytes());
+        bytes[HEADER..][..path.len()].copy_from_slice(path);
         self.put(&bytes)
     }
 
@@ -125,7 +132,7 @@ impl<W: Write> NewcWriter<W> {
         self.put(&[0; 4][..zeros as usize])
     }
 
-    fn entry(&mut self, path: &str, full_mode: u32, node: &Node, bytes: &[u8]) -> io::Result<()> {
+    fn entry(&mut self, path: &[u8], full_mode: u32, node: &Node, bytes: &[u8]) -> io::Result<()> {
         self.header(path, full_mode, node, bytes.len() as u64, 0)?;
         self.put(bytes)?;
         self.pad()

@@ -869,7 +869,7 @@ fn what_is_written_is_read_again() {
                         Some(Node::Directory(Default::default()))
                     }
                     2 => {
-                        writer.symlink(&path, &format!("to/{path}")).unwrap();
+                        writer.symlink(&path, format!("to/{path}")).unwrap();
                         Some(Node::Symlink(format!("to/{path}").into_bytes().into()))
                     }
                     _ => {
