@@ -33,7 +33,7 @@ fn main() {
     environment.sort();
     say.push(format!("env: {environment:?}"));
     say.push(format!("pid: {}", std::process::id()));
-    say.push(format!("run: {}", list("/run")));
+    say.push(format!("store: {}", list("/store")));
     let _ = fs::create_dir("/proc");
     unsafe {
         mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, std::ptr::null());
@@ -83,8 +83,8 @@ fn small() -> Option<(PathBuf, PathBuf)> {
         run(command.args(["-C", "relocation-model=static", "-C", "strip=symbols", "init.rs"]));
         sh(
             dir.path(),
-            "mkdir -p r/dev r/etc r/run r/usr/sbin r/var; cp init r/; echo small >r/etc/hostname; chmod 755 r/init
-            ln -s /init r/usr/sbin/init; ln -s /usr/sbin r/sbin; ln -s /run r/var/run
+            "mkdir -p r/dev r/etc r/store r/usr/sbin r/var; cp init r/; echo small >r/etc/hostname; chmod 755 r/init
+            ln -s /init r/usr/sbin/init; ln -s /usr/sbin r/sbin; ln -s /store r/var/lib
             (cd r && find . | cpio --quiet -o -H newc) | gzip >small.gz",
             &[],
         );
@@ -215,6 +215,9 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     sh(
         dir.path(),
         "(cd r; zcat \"$1\" | cpio -id --quiet --no-absolute-filenames 2>/dev/null || [ -e init ]
+        # An init that wants all mounted, on folders that are links.
+        mkdir -p usr/lib/systemd system/sys system/run; mv init usr/lib/systemd/systemd
+        ln -s /usr/lib/systemd/systemd init; ln -s /system/sys sys; ln -s ../../../system/run run
         find . | sort | cpio --quiet -R 0:0 -H newc -o) >mixed.img",
         &[&image],
     );
@@ -227,10 +230,11 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     let new = converted("mixed", &mixed, &[&of_convert[..], &[kernel.to_str().unwrap()]].concat());
     let (code, report, _) = boot_small(&new, &kernel, &arguments);
     assert_eq!(code, Some(0), "{report:#}");
-    // Links of the runtime from / on, to its init and below an appended folder, lead where they led in the original.
+    // Links of the runtime from / on and above the top lead where they led in the original: to its init, to what is
+    // mounted on, below an appended folder.
     sh(
         dir.path(),
-        "mkdir -p add/var/run; echo mine >add/var/run/mine
+        "mkdir -p add/var/lib; echo mine >add/var/lib/mine
         (cd add; find var | cpio --quiet -R 0:0 -H newc -o) >add.cpio
         cp \"$1\" appended.img; truncate -s %4 appended.img; cat add.cpio >>appended.img",
         &[&new],
@@ -240,8 +244,11 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     let arguments = [&arguments[..], &[log.to_str().unwrap()]].concat();
     let (code, report, _) = boot_small(&dir.path().join("appended.img"), &kernel, &arguments);
     assert_eq!(code, Some(0), "{report:#}");
-    assert!(said(&log).iter().any(|line| line == "run: mine"), "{:?}", said(&log));
-    assert!(said(&log).iter().any(|line| line.starts_with("args: [\"/sbin/init\"")), "{:?}", said(&log));
+    let said = said(&log);
+    assert!(said.iter().any(|line| line == "store: mine"), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("args: [\"/sbin/init\"")), "{said:?}");
+    let mounts = said.iter().find(|line| line.starts_with("mounts: ")).unwrap();
+    assert!(mounts.contains(" /system/sys") && mounts.contains(" /system/run"), "{mounts}");
     let verified = run(btrsquash().args(["verify", "--json"]).arg(&mixed).arg(&new));
     let verified = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(verified.contains("1 early file among others: in a segment of their own"), "{verified}");
