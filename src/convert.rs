@@ -359,6 +359,7 @@ fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
 fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
     let _turn = cores.turn();
     let image = &prepared.image;
+    // Also what the runtime holds in another version: the early one must not be carried over it.
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     let not_carried: Vec<String> =
         early.chain(image.early_bodies.iter().map(|(path, _)| path.clone())).collect();

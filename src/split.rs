@@ -54,8 +54,8 @@ pub struct Split {
     pub runtime_parts: Vec<RuntimePart>,
     /// What was added to the runtime.
     pub additions: Vec<Addition>,
-    /// Paths, without a leading `/`, that came from early segments and so are not in the runtime: the new image has
-    /// those segments still, byte for byte.
+    /// Paths, without a leading `/`, that came from early segments alone and so are not in the runtime: the new image
+    /// has those segments still, byte for byte.
     pub left_out: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ pub fn split(initrd: &Initrd, class: &Classification, kernels: &[Kernel]) -> Spl
     let mut runtime = initrd.tree.clone();
     let mut boot = Vec::new();
 
-    let (left_out, files, bytes) = take_out(&mut runtime, &initrd.early_paths);
+    let (left_out, files, bytes) = take_out(&mut runtime, initrd.only_early());
     if initrd.segments.iter().any(|segment| segment.early) {
         boot.push(BootPart {
             what: "early cpio".into(),
@@ -126,18 +126,17 @@ fn modules_of(kernel: &Kernel) -> BootPart {
     }
 }
 
-/// Takes paths out of a tree, and folders that came with them and are empty then. Says which, how many files and how
+/// Takes paths out of a tree, folders among them only where they are empty then. Says which, how many files and how
 /// many bytes.
-fn take_out(tree: &mut Tree, paths: &[Vec<u8>]) -> (Vec<String>, u64, u64) {
+fn take_out<'p>(tree: &mut Tree, paths: impl Iterator<Item = &'p [u8]>) -> (Vec<String>, u64, u64) {
     let (mut left_out, mut files, mut bytes) = (Vec::new(), 0, 0);
     let mut folders = BTreeSet::new();
     for path in paths {
         let (parent, name) = divide(path);
-        folders.extend(ancestors(path));
         let Some((parent, id)) = tree.get(parent).zip(tree.get(path)) else { continue };
         match &tree.inode(id).node {
             Node::Directory(_) => {
-                folders.insert(path.clone());
+                folders.insert(path);
                 continue;
             }
             Node::Regular(content) => bytes += content.size,
@@ -165,11 +164,6 @@ fn take_out(tree: &mut Tree, paths: &[Vec<u8>]) -> (Vec<String>, u64, u64) {
 fn divide(path: &[u8]) -> (&[u8], &[u8]) {
     let at = path.iter().rposition(|&b| b == b'/');
     at.map_or((b"".as_slice(), path), |at| (&path[..at], &path[at + 1..]))
-}
-
-/// The folders above a path, the root left out.
-fn ancestors(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    path.iter().enumerate().filter(|(at, b)| **b == b'/' && *at > 0).map(|(at, _)| path[..at].to_vec())
 }
 
 fn remove(tree: &mut Tree, parent: InodeId, name: &[u8], id: InodeId) {
@@ -275,9 +269,11 @@ fn parts(tree: &Tree, class: &Classification) -> Vec<RuntimePart> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::classify::classify;
-    use crate::initrd::{Encoding, Segment};
+    use crate::initrd::{self, Encoding, NewcWriter, Segment};
     use crate::kernel::testing;
     use proptest::prelude::*;
 
@@ -295,10 +291,8 @@ mod tests {
             ("usr/share/doc/x", b"1"),
         ];
         let mut initrd = testing::initrd(testing::tree(files, &[("dev", "nowhere")]));
-        initrd.early_paths =
-            ["kernel", "kernel/x86", "kernel/x86/microcode", "kernel/x86/microcode/GenuineIntel.bin"]
-                .map(|path| path.as_bytes().to_vec())
-                .to_vec();
+        let early = ["kernel", "kernel/x86", "kernel/x86/microcode", "kernel/x86/microcode/GenuineIntel.bin"];
+        testing::early(&mut initrd, early);
         initrd.segments.push(Segment {
             number: 1,
             offset: 0,
@@ -356,10 +350,40 @@ mod tests {
     fn a_folder_with_other_files_outlives_its_early_ones() {
         let files: &[(&str, &[u8])] = &[("kernel/early", b"a"), ("kernel/late", b"b")];
         let mut initrd = testing::initrd(testing::tree(files, &[]));
-        initrd.early_paths = vec![b"kernel".to_vec(), b"kernel/early".to_vec(), b"kernel/gone".to_vec()];
+        testing::early(&mut initrd, ["kernel", "kernel/early", "kernel/gone"]);
         let split = split(&initrd, &classify(&initrd), &[]);
         assert!(split.runtime.get("kernel/late").is_some() && split.runtime.get("kernel/early").is_none());
         assert_eq!(split.left_out, ["kernel/early"]);
+    }
+
+    #[test]
+    fn what_another_segment_wrote_too_is_the_systems() {
+        let path = "kernel/x86/microcode/AuthenticAMD.bin";
+        let archive = |folders: &[&str], body: &[u8]| {
+            let mut newc = NewcWriter::new(Vec::new(), 7);
+            folders.iter().for_each(|folder| newc.directory(folder, 0o755).unwrap());
+            if !body.is_empty() {
+                newc.file(path, 0o644, body).unwrap();
+            }
+            newc.finish().unwrap()
+        };
+        let folders = ["kernel", "kernel/x86", "kernel/x86/microcode"];
+        let both = |late: Vec<u8>| {
+            let mut image = archive(&folders, b"early");
+            image.extend(initrd::compress(&late, Encoding::Gzip).unwrap());
+            let read = initrd::read(&image, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap();
+            assert_eq!(read.early_paths.len(), 4);
+            split(&read, &classify(&read), &[])
+        };
+        let rewritten = both(archive(&[], b"late"));
+        let id = rewritten.runtime.get(path).unwrap();
+        assert_eq!(rewritten.runtime.read(id, 100).unwrap().unwrap(), b"late");
+        assert!(rewritten.left_out.is_empty(), "{:?}", rewritten.left_out);
+        // A folder alone stays, and those above it.
+        let folder = both(archive(&["kernel/x86"], b""));
+        assert!(folder.runtime.get("kernel/x86").is_some());
+        assert_eq!(folder.left_out, ["kernel/x86/microcode", path]);
+        assert_eq!(both(archive(&["other"], b"")).left_out, [folders.as_slice(), &[path]].concat());
     }
 
     #[test]
@@ -371,7 +395,7 @@ mod tests {
         let Node::Directory(names) = &mut tree.inode_mut(root).node else { panic!() };
         names.insert((*b"late").into(), id);
         let mut initrd = testing::initrd(tree);
-        initrd.early_paths = vec![b"early".to_vec()];
+        testing::early(&mut initrd, ["early"]);
         let split = split(&initrd, &classify(&initrd), &[]);
         assert_eq!(split.runtime.inode(split.runtime.get("late").unwrap()).nlink, 1);
     }
@@ -381,7 +405,7 @@ mod tests {
         fn every_file_is_in_one_part_or_left_out(names in proptest::collection::btree_set("(lib|usr|etc|boot|kernel)/[a-c]{1,2}", 1..12), early in 0_usize..6) {
             let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"xy".as_slice())).collect();
             let mut initrd = testing::initrd(testing::tree(&files, &[]));
-            initrd.early_paths = names.iter().take(early).map(|name| name.as_bytes().to_vec()).collect();
+            testing::early(&mut initrd, names.iter().take(early).map(String::as_str));
             let split = split(&initrd, &classify(&initrd), &[]);
             let kept: u64 = split.runtime_parts.iter().map(|part| part.files).sum();
             prop_assert_eq!(kept as usize + initrd.early_paths.len(), names.len());

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use super::diff::{changed, items};
-use super::{ReadOrder, TreeDifference, trees};
+use super::{Links, ReadOrder, TreeDifference, aspects, content, trees};
 use crate::btrfs;
 use crate::error::Error;
-use crate::initrd::Initrd;
+use crate::initrd::{self, Initrd, Limits, Segment};
 use crate::opened::{FileSystem, Opened};
-use crate::report::{self, Added, Item, Tool, Verification, units};
+use crate::report::{self, Added, Aspect, Item, Tool, Verification, units};
 use crate::split;
-use crate::spool::ReadAt;
+use crate::spool::{ReadAt, Slice};
 use crate::squashfs;
 use crate::tree::{Node, Tree, display};
 
@@ -58,7 +58,7 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     if let Some(initrd) = &old.initrd
         && old.carried.is_none()
     {
-        report.missing.extend(early_segments(old, initrd, new, early, &mut report.notes));
+        report.missing.extend(early_segments(old, initrd, &expected, new, early, &mut report.notes)?);
     }
     report.holds = report.missing.is_empty() && report.unexpected.is_empty() && report.changed.is_empty();
     match whole {
@@ -90,22 +90,23 @@ pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> 
 }
 
 /// The early files, which are missing unless the new image begins with the old one's early segments, and with what was
-/// early among other files in a segment of its own.
+/// early among other files in a segment of its own. Whatever `runtime` lacks of the old tree has to be in those segments.
 fn early_segments(
     old: &Opened,
     initrd: &Initrd,
+    runtime: &Tree,
     new: &Opened,
     paths: Vec<String>,
     notes: &mut Vec<String>,
-) -> Vec<Item> {
+) -> Result<Vec<Item>, Error> {
     let early = |initrd: &Initrd| initrd.segments.iter().filter(|s| s.early).cloned().collect::<Vec<_>>();
     let olds = early(initrd);
     if olds.is_empty() && initrd.early_bodies.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let Some(other) = &new.initrd else {
         notes.push("early segments were not compared: the new image is a bare file system image".into());
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let news = early(other);
     let (from, to) = (old.source.as_ref(), new.source.as_ref());
@@ -129,7 +130,8 @@ fn early_segments(
             notes
                 .push(format!("{} byte for byte the same", units::count(olds.len() as u64, "early segment")));
         }
-        return missing;
+        missing.extend(not_held(&initrd.tree, runtime, new, &news)?);
+        return Ok(missing);
     }
     let size = |path: &str| {
         initrd.tree.get(path).map_or((0, "file"), |id| {
@@ -141,7 +143,42 @@ fn early_segments(
         let (bytes, kind) = size(&path);
         Item { path, kind: kind.into(), bytes }
     }));
-    missing
+    Ok(missing)
+}
+
+/// What `runtime` lacks of `old` and the early segments of the new image do not hold as it was.
+fn not_held(old: &Tree, runtime: &Tree, new: &Opened, early: &[Segment]) -> Result<Vec<Item>, Error> {
+    let left_out: Vec<_> = old.walk().filter(|entry| runtime.get(&entry.path).is_none()).collect();
+    let end = early.iter().map(|segment| segment.range().end).max().unwrap_or(0);
+    if left_out.is_empty() || end == 0 {
+        return Ok(items(old, &left_out));
+    }
+    // They were read before, as a part of the image: whatever they unpack to was allowed.
+    let limits = Limits { max_unpacked: u64::MAX };
+    let held = initrd::read(&Slice::new(Arc::clone(&new.source), 0..end), &new.name, &limits, &|_| ())?.tree;
+    let (mut lost, mut buffers) = (Vec::new(), content::Buffers::new());
+    for entry in left_out {
+        let same = match held.get(&entry.path) {
+            None => false,
+            Some(id) => {
+                let differs = match (&old.inode(entry.id).node, &held.inode(id).node) {
+                    (Node::Regular(was), Node::Regular(is)) => {
+                        content::first_difference((old, was), (&held, is), &entry.path, &mut buffers)?
+                    }
+                    _ => None,
+                };
+                let mut links = Links::default();
+                aspects(old, &held, &entry.path, (entry.id, id), differs, &mut links)
+                    .iter()
+                    // Another segment may have given it another name.
+                    .all(|change| change.aspect == Aspect::Links)
+            }
+        };
+        if !same {
+            lost.push(entry);
+        }
+    }
+    Ok(items(old, &lost))
 }
 
 fn same_bytes(left: &dyn ReadAt, a: Range<u64>, right: &dyn ReadAt, b: Range<u64>) -> bool {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::spool::{ReadAt, Spool};
-use crate::tree::Tree;
+use crate::tree::{InodeId, Tree};
 
 mod archive;
 mod compress;
@@ -136,6 +136,17 @@ impl Segment {
     }
 }
 
+/// The segments that wrote an inode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Writers {
+    /// Number of the one that made it; 0 for what the kernel's own initramfs holds.
+    pub first: usize,
+    /// Number of the last one that gave it a content, an owner, a mode or a time.
+    pub last: usize,
+    /// Whether all of them are early.
+    pub early: bool,
+}
+
 /// An initrd that was read.
 #[derive(Debug, Clone)]
 pub struct Initrd {
@@ -143,9 +154,12 @@ pub struct Initrd {
     pub tree: Tree,
     /// The segments in order.
     pub segments: Vec<Segment>,
+    /// The segments that wrote each inode of `tree`; none are known of inodes beyond the end.
+    pub writers: Vec<Writers>,
     /// Size of the file in bytes.
     pub size: u64,
-    /// Paths that early segments wrote (no leading `/`), directories too.
+    /// Paths that early segments wrote (no leading `/`), directories too. What is there may be another segment's: see
+    /// [`Initrd::only_early`].
     pub early_paths: Vec<Vec<u8>>,
     /// Microcode and ACPI tables among other files of the plain segments at the start: name and place in the file. The
     /// kernel takes them from there before it unpacks anything, and unpacks them like all else.
@@ -157,6 +171,23 @@ pub struct Initrd {
     pub bootconfig: Option<Range<u64>>,
     /// What the kernel would have passed over in silence or with a word, a sentence each.
     pub notes: Vec<String>,
+}
+
+impl Initrd {
+    /// The segments that wrote `id`, where they are known.
+    #[must_use]
+    pub fn writers(&self, id: InodeId) -> Option<Writers> {
+        self.writers.get(id.0 as usize).copied()
+    }
+
+    /// Paths, folders too, whose inode is the work of early segments alone. What another segment made or changed, be it
+    /// only its mode, is the system's.
+    pub fn only_early(&self) -> impl Iterator<Item = &[u8]> {
+        let only = |path: &&[u8]| {
+            self.tree.get(path).and_then(|id| self.writers(id)).is_some_and(|writers| writers.early)
+        };
+        self.early_paths.iter().map(Vec::as_slice).filter(only)
+    }
 }
 
 /// Reads an initrd from `source`; `name` is what errors call it, and `progress` is told how many of its bytes are done.

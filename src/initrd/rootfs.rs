@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::spool_error;
+use super::{Writers, spool_error};
 use crate::error::Error;
 use crate::spool::{ReadAt, Spool};
 use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, mode};
@@ -60,9 +60,22 @@ pub struct Reader {
     steps: Cell<u64>,
     /// Paths written by the current segment, collected where the caller wants them.
     pub written: Option<Vec<Vec<u8>>>,
+    /// Inodes that the current segment gave a content, an owner, a mode or a time; some of them more than once.
+    touched: Vec<InodeId>,
+    /// The segments that wrote each inode, as far as they are read.
+    writers: Vec<Writers>,
     /// Bodies that the kernel skips.
     pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
     /// Bodies that the kernel takes before it unpacks anything, if they lie in a plain segment at the start.
+    pub early_bodies: Vec<(String, Range<u64>)>,
+}
+
+/// A rootfs that was unpacked; the fields are those of [`super::Initrd`].
+pub struct Finished {
+    pub tree: Tree,
+    pub writers: Vec<Writers>,
+    pub notes: Vec<String>,
+    pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
     pub early_bodies: Vec<(String, Range<u64>)>,
 }
 
@@ -126,6 +139,8 @@ impl Reader {
             memory: MEMORY,
             steps: Cell::new(0),
             written: None,
+            touched: Vec::new(),
+            writers: Vec::new(),
             skipped_bodies: Vec::new(),
             early_bodies: Vec::new(),
         };
@@ -134,6 +149,7 @@ impl Reader {
             reader.insert(dev, b"console", 0o600, Node::CharDevice(Device { major: 5, minor: 1 }));
         }
         reader.insert(root, b"root", 0o700, Node::Directory(BTreeMap::new()));
+        reader.writers.resize(reader.tree.inodes.len(), Writers::default());
         reader
     }
 
@@ -297,8 +313,19 @@ impl Reader {
         }
     }
 
+    /// Ends segment `number`: remembers which inodes it made or changed.
+    pub fn end_segment(&mut self, number: usize, early: bool) {
+        self.writers.resize(self.tree.inodes.len(), Writers { first: number, last: number, early });
+        for id in self.touched.drain(..) {
+            let writers = &mut self.writers[id.0 as usize];
+            writers.last = number;
+            writers.early &= early;
+        }
+    }
+
     /// `chown`: an id of -1 leaves things as they are.
     fn own(&mut self, id: InodeId, header: &Header) {
+        self.touched.push(id);
         let inode = self.tree.inode_mut(id);
         if header.uid != u32::MAX {
             inode.uid = header.uid;
@@ -487,8 +514,8 @@ impl Reader {
         self.links.clear();
     }
 
-    /// `dir_utime`, at the end of everything: the tree, the notes and the skipped bodies.
-    pub fn finish(mut self) -> Result<(Tree, Vec<String>, Vec<(Vec<u8>, Range<u64>)>), Error> {
+    /// `dir_utime`, at the end of everything.
+    pub fn finish(mut self) -> Result<Finished, Error> {
         // dir_add puts each in front: of two entries for one directory the first has the last word.
         for (path, mtime) in std::mem::take(&mut self.directories).into_iter().rev() {
             self.touch(&path, mtime);
@@ -500,7 +527,13 @@ impl Reader {
             .iter()
             .map(|(why, (count, first))| format!("{count} {why}; the first is {first}"))
             .collect();
-        Ok((self.tree, notes, self.skipped_bodies))
+        Ok(Finished {
+            tree: self.tree,
+            writers: self.writers,
+            notes,
+            skipped_bodies: self.skipped_bodies,
+            early_bodies: self.early_bodies,
+        })
     }
 }
 

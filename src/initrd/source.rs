@@ -8,7 +8,7 @@ use std::thread;
 
 use super::archive::{self, Found, Stream};
 use super::decompress::{decoder, dictionary};
-use super::rootfs::{Reader, is_early};
+use super::rootfs::{Finished, Reader, is_early};
 use super::{Encoding, Initrd, Segment};
 use crate::error::Error;
 use crate::spool::ReadAt;
@@ -269,6 +269,7 @@ pub fn read_segments(
             rootfs.skipped_bodies.truncate(skipped);
             rootfs.early_bodies.truncate(early);
         }
+        rootfs.end_segment(number, segment.early);
         at = segment.offset + segment.size;
         progress(at);
         segments.push(segment);
@@ -276,8 +277,7 @@ pub fn read_segments(
     if segments.is_empty() {
         return Err(Error::input("nothing but zeros, where an initrd should be").at(0));
     }
-    let early_bodies = std::mem::take(&mut rootfs.early_bodies);
-    let (tree, mut notes, skipped_bodies) = rootfs.finish()?;
+    let Finished { tree, writers, mut notes, skipped_bodies, early_bodies } = rootfs.finish()?;
     if unpadded {
         notes.push(
             "the last archive ends without the padding of its last entry: Linux unpacks all of it, and then says 'junk \
@@ -285,7 +285,7 @@ pub fn read_segments(
                 .into(),
         );
     }
-    Ok(Initrd { tree, segments, size, early_paths, early_bodies, skipped_bodies, bootconfig, notes })
+    Ok(Initrd { tree, segments, writers, size, early_paths, early_bodies, skipped_bodies, bootconfig, notes })
 }
 
 fn plain(

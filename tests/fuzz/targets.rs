@@ -268,6 +268,7 @@ fn of_tree(tree: Tree) -> Initrd {
     Initrd {
         tree,
         segments: Vec::new(),
+        writers: Vec::new(),
         size: 0,
         early_paths: Vec::new(),
         early_bodies: Vec::new(),

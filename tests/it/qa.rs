@@ -452,6 +452,53 @@ fn verify_wants_early_segments_byte_for_byte() {
 }
 
 #[test]
+fn what_is_early_and_late_is_in_the_runtime() {
+    if !have("cpio") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path());
+    // As GNU cpio packs a tree that holds the microcode once more, and another one.
+    sh(
+        dir.path(),
+        r"mkdir -p early/kernel/x86/microcode tree/kernel/x86/microcode
+        tee early/kernel/x86/microcode/AuthenticAMD.bin early/kernel/x86/microcode/GenuineIntel.bin <<<early >/dev/null
+        echo late >tree/kernel/x86/microcode/AuthenticAMD.bin
+        (cd early; find kernel | sort | cpio -o -H newc --quiet -R 0:0) >early.cpio
+        (cd tree; find . | sort | cpio -o -H newc --quiet -R 0:0 | gzip -n) >late.img
+        cat early.cpio late.img >old.img",
+        &[],
+    );
+    let old = dir.path().join("old.img");
+    let tree = runtime(&old);
+    let id = tree.get("kernel/x86/microcode/AuthenticAMD.bin").expect("the late one is the system's");
+    assert_eq!(
+        tree.read(id, 100).unwrap().unwrap(),
+        b"late
+"
+    );
+    assert!(tree.get("kernel/x86/microcode/GenuineIntel.bin").is_none());
+    let image = |tree: &Tree| {
+        write_runtime(tree, &dir.path().join("squashfs.img"));
+        sh(
+            dir.path(),
+            "echo squashfs.img | cpio -o -H newc --quiet -R 0:0 >c.cpio; cat early.cpio c.cpio >new.img",
+            &[],
+        );
+        verify(&old, &dir.path().join("new.img"))
+    };
+    let (code, report) = image(&tree);
+    assert_eq!(code, 0, "{report:#}");
+    // Without it the image holds another system, whatever its early segment has at the path.
+    let mut lost = tree.clone();
+    let folder = lost.get("kernel/x86/microcode").unwrap();
+    let Node::Directory(names) = &mut lost.inode_mut(folder).node else { panic!() };
+    names.remove(b"AuthenticAMD.bin".as_slice());
+    let (code, report) = image(&lost);
+    assert_eq!((code, paths(&report["missing"])), (1, vec!["kernel/x86/microcode/AuthenticAMD.bin".into()]));
+}
+
+#[test]
 fn a_runtime_is_found_however_it_is_carried() {
     if !have("cpio") || !have("mksquashfs") {
         return;
