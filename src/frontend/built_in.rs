@@ -10,6 +10,15 @@ use crate::tree::{Device, Node, Tree};
 
 #[path = "../init/checksum.rs"]
 mod checksum;
+#[path = "../init/own.rs"]
+mod own;
+
+pub use own::Own;
+
+/// The file of what the image's maker set.
+pub const CONFIG: &str = ".btrsquash/config";
+/// The file that lists what is neither the front-end's nor appended; see [`Own`].
+pub const NOT_CARRIED: &str = ".btrsquash/not-carried";
 
 /// The init, compiled by src/build.rs for the architecture that btrsquash itself is built for.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -186,9 +195,9 @@ fn archive(plan: &Plan, runtime: &Tree) -> io::Result<(Vec<u8>, usize)> {
         }
         newc.file(format!("{folder}/order"), 0o644, order.as_bytes())?;
     }
-    newc.file(".btrsquash/config", 0o644, config(plan).as_bytes())?;
+    newc.file(CONFIG, 0o644, config(plan).as_bytes())?;
     let not_carried: String = plan.not_carried.iter().flat_map(|path| [path.as_str(), "\n"]).collect();
-    newc.file(".btrsquash/not-carried", 0o644, not_carried.as_bytes())?;
+    newc.file(NOT_CARRIED, 0o644, not_carried.as_bytes())?;
     Ok((newc.finish()?, left_out))
 }
 

@@ -9,6 +9,7 @@ mod block;
 mod carry;
 mod checksum;
 mod inside;
+mod own;
 mod sys;
 
 use std::fmt::Display;
@@ -131,7 +132,7 @@ fn boot() -> Result<std::convert::Infallible> {
     let squashfs = open_runtime(&arguments, &config, &mut loaded)?;
     check(&arguments, &squashfs)?;
     mount_runtime(&arguments, &squashfs, overlayfs, &loaded)?;
-    let carried = carry(&arguments, &config)?;
+    let carried = carry(&arguments)?;
     depmod(&carried, &release);
     hand_over(&arguments, &config)
 }
@@ -560,27 +561,13 @@ fn mount_or_explain(
 }
 
 /// Appended files and the updates tree; what was carried, as paths below [`ROOT`].
-fn carry(arguments: &Arguments, config: &Config) -> Result<Vec<PathBuf>> {
-    let not_carried: Vec<String> = fs::read_to_string(format!("{OURS}/not-carried"))
-        .unwrap_or_default()
-        .lines()
-        .map(|line| format!("/{line}"))
-        .collect();
-    let ours =
-        ["/init", OURS, ROOT, "/squashfs.img", "/updates", "/proc", "/sys", "/dev", "/.btrsquash-probe"];
-    let own_cmdline = config.get("cmdline").unwrap_or("/etc/cmdline.d/20-btrsquash.conf").to_owned();
-    // Folders of ours hold nothing else unless someone put it there.
-    let leave = |path: &Path| {
-        let text = path.to_string_lossy();
-        ours.contains(&text.as_ref())
-            || text == own_cmdline
-            || (not_carried.iter().any(|n| *n == text) && !path.is_dir())
-            || (text == "/root" && is_empty(path))
-            || ((text == "/etc" || text == "/etc/cmdline.d") && holds_only(path, Path::new(&own_cmdline)))
-            || (path.is_dir()
-                && not_carried.iter().any(|n| *n == text)
-                && not_carried_only(path, &not_carried))
+fn carry(arguments: &Arguments) -> Result<Vec<PathBuf>> {
+    let own = own::Own::new(&fs::read_to_string(format!("{OURS}/not-carried")).unwrap_or_default());
+    let names = |folder: &str| {
+        let entries = fs::read_dir(folder).ok()?.flatten();
+        Some(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     };
+    let leave = |path: &Path| own.stays(&path.to_string_lossy(), &names);
     let copying =
         |what: &str| failed(format!("copying {what} into the runtime"), "give the machine more memory");
     let (top, root) = (Path::new("/"), Path::new(ROOT));
@@ -604,31 +591,6 @@ fn carry(arguments: &Arguments, config: &Config) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok(carried)
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// Whether nothing but `file` lies below `folder`.
-fn holds_only(folder: &Path, file: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|entries| {
-        entries.flatten().all(|entry| {
-            let path = entry.path();
-            path == file || (file.starts_with(&path) && holds_only(&path, file))
-        })
-    })
-}
-
-/// Whether nothing lies below `folder` that has to be carried.
-fn not_carried_only(folder: &Path, not_carried: &[String]) -> bool {
-    fs::read_dir(folder).is_ok_and(|entries| {
-        entries.flatten().all(|entry| {
-            let path = entry.path();
-            let text = path.to_string_lossy().into_owned();
-            not_carried.contains(&text) && (!path.is_dir() || not_carried_only(&path, not_carried))
-        })
-    })
 }
 
 /// A driver disk's module is found by modprobe only after depmod, where the runtime has one.
