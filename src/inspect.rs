@@ -37,7 +37,12 @@ pub fn inspect(image: &Opened, depth: usize) -> Result<Inspection, Error> {
         tool: Tool::default(),
         image: image_file(image),
         identity: image.identity(),
-        segments: image.initrd.iter().flat_map(|initrd| &initrd.segments).map(SegmentRow::from).collect(),
+        segments: image
+            .initrd
+            .iter()
+            .flat_map(|initrd| &initrd.segments)
+            .map(|s| segment(image, s))
+            .collect(),
         layers: image.layers(),
         front_end: front_end(image),
         entries: files.paths,
@@ -51,6 +56,10 @@ pub fn inspect(image: &Opened, depth: usize) -> Result<Inspection, Error> {
         notes: image.notes.clone(),
         budgets: Vec::new(),
     })
+}
+
+fn segment(image: &Opened, segment: &Segment) -> SegmentRow {
+    SegmentRow { appended: image.appended.segments.contains(&segment.number), ..SegmentRow::from(segment) }
 }
 
 /// A regular file under the first of its names.
@@ -248,6 +257,11 @@ pub fn image_file(image: &Opened) -> ImageFile {
                         ])
                     }
                     Some((holder, None)) if holder.number == segment.number => None,
+                    _ if image.appended.segments.contains(&segment.number) => Some(vec![(
+                        format!("segment {}: appended, {}", segment.number, segment.encoding),
+                        segment.size,
+                        "its files go into the runtime, over those of the same name",
+                    )]),
                     _ if converted => Some(vec![(
                         format!("segment {}: front-end, {}", segment.number, segment.encoding),
                         segment.size,
@@ -270,7 +284,8 @@ fn front_end(image: &Opened) -> Option<FrontEndPart> {
         Verdict::Converted(maker) => (maker, true),
     };
     let holder = carrier(image, initrd).map(|(segment, _)| segment.number);
-    let others = || initrd.segments.iter().filter(|s| !s.early && Some(s.number) != holder);
+    let foreign = |number: usize| Some(number) == holder || image.appended.segments.contains(&number);
+    let others = || initrd.segments.iter().filter(|s| !s.early && !foreign(s.number));
     let mut encodings: Vec<String> = others().map(|segment| segment.encoding.to_string()).collect();
     encodings.dedup();
     let mut notes = Vec::new();

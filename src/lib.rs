@@ -9,6 +9,7 @@ pub mod scratch;
 pub mod spool;
 pub mod tree;
 
+pub mod appended;
 pub mod assemble;
 pub mod btrfs;
 pub mod carried;

@@ -7,13 +7,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::appended::Appended;
 use crate::btrfs;
 use crate::carried::{Body, Carried, carried, rootfs};
 use crate::classify::{Classification, Verdict, classify};
 use crate::error::Error;
 use crate::footprint::{self, Facts};
 use crate::initrd::{self, Initrd, Limits};
-use crate::report::{Identity, Layer};
+use crate::report::{Identity, Layer, units};
 use crate::spool::{ReadAt, Slice};
 use crate::squashfs;
 use crate::tree::{Node, Tree, display};
@@ -32,6 +33,17 @@ pub struct FileSystem {
     pub tree: Tree,
 }
 
+/// What was appended to a converted image.
+#[derive(Debug, Default)]
+pub struct Additional {
+    /// Numbers of the segments that are neither early nor of the conversion's making.
+    pub segments: Vec<usize>,
+    /// How many paths of the system are theirs.
+    pub paths: u64,
+    /// Whether they bring an /init, which the kernel starts in place of the front-end's own.
+    pub init: bool,
+}
+
 /// An image that was opened.
 pub struct Opened {
     /// The file, as the user named it.
@@ -44,8 +56,12 @@ pub struct Opened {
     pub carried: Option<Carried>,
     /// The file systems inside, outermost first.
     pub layers: Vec<FileSystem>,
-    /// The system: the innermost tree.
+    /// The system: the innermost tree, and over it what the front-end carries into it at boot.
     pub system: Tree,
+    /// What was appended to the image after its conversion.
+    pub appended: Additional,
+    /// Whether the image was converted and its runtime is elsewhere: the system is then that of the front-end.
+    pub apart: bool,
     /// What the image is; `None` for a bare file system image.
     pub verdict: Option<Verdict>,
     /// What the system is.
@@ -91,8 +107,18 @@ pub fn read(
     let outer = classify(&initrd);
     let carried = carried(&initrd);
     layers.notes.extend(initrd.notes.iter().cloned());
+    let apart = carried.is_none() && matches!(outer.verdict, Verdict::Converted(_));
+    let mut additional = Additional::default();
     let (system, class) = match &carried {
-        None => (initrd.tree.clone(), outer.clone()),
+        None => {
+            if apart {
+                additional.segments = Appended::of(&initrd).map_or_else(Vec::new, |it| it.segments());
+                layers.notes.push(
+                    "the runtime is apart, in a file of its own: what is told here is the front-end's".into(),
+                );
+            }
+            (initrd.tree.clone(), outer.clone())
+        }
         Some(carried) => {
             let path = display(&carried.path);
             let inner: Arc<dyn ReadAt> = match &carried.body {
@@ -101,7 +127,9 @@ pub fn read(
                 Body::Skipped(range) => Arc::new(Slice::new(Arc::clone(&source), range.clone())),
             };
             let within = inside(name, &path);
-            let system = layers.squashfs(inner, path, within)?;
+            let runtime = layers.squashfs(inner, path, within)?;
+            let system;
+            (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
             let class = classify(&of_tree(&system));
             (system, class)
         }
@@ -113,11 +141,50 @@ pub fn read(
         carried,
         layers: layers.list,
         system,
+        appended: additional,
+        apart,
         verdict: Some(outer.verdict),
         class,
         why: outer.why,
         notes: layers.notes,
     })
+}
+
+/// The runtime with what was appended to the image laid over it, and the notes on that.
+fn with_appended(initrd: &Initrd, runtime: Tree, notes: &mut Vec<String>) -> (Tree, Additional) {
+    let Some(appended) = Appended::of(initrd) else {
+        notes.push(
+            "the front-end is not of btrsquash's making: what it carries into the runtime is not told".into(),
+        );
+        return (runtime, Additional::default());
+    };
+    let over = appended.over(runtime);
+    let found = Additional {
+        segments: appended.segments(),
+        paths: over.paths.len() as u64,
+        init: appended.takes_over(),
+    };
+    if found.paths > 0 {
+        notes.push(format!(
+            "appended: {} laid over the runtime, as the front-end does at boot",
+            units::count(found.paths, "path")
+        ));
+    } else if !found.segments.is_empty() {
+        notes.push("appended: nothing that goes into the runtime".into());
+    }
+    if let Some(first) = over.failed.first() {
+        notes.push(format!(
+            "appended: {} that cannot be carried into the runtime, where something else stands; the first is /{}",
+            units::count(over.failed.len() as u64, "path"),
+            display(first)
+        ));
+    }
+    if found.init {
+        notes.push(
+            "appended: an /init, which starts in place of the front-end's own: no runtime is mounted".into(),
+        );
+    }
+    (over.system, found)
 }
 
 /// `IMAGE:PATH`: how errors call a file inside an image.
@@ -150,6 +217,8 @@ fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) 
         carried: None,
         layers: layers.list,
         system,
+        appended: Additional::default(),
+        apart: false,
         verdict: None,
         class,
         why: vec![format!("the file is the {} itself: no kernel unpacks it", kinds.join(" with the "))],

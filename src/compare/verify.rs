@@ -54,6 +54,13 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     let mut report = verify_trees(&expected, &new.system, &found);
     report.old = old.name.display().to_string();
     report.new = new.name.display().to_string();
+    report.appended = new.appended.paths;
+    if new.appended.init && report.changed.iter().all(|change| change.path != "init") {
+        // The same program as ever, perhaps, but nothing of the runtime is there when it starts.
+        report.unexpected.push(Item { path: "init".into(), kind: "file".into(), bytes: 0 });
+        report.holds = false;
+    }
+    report.notes.extend(new.notes.iter().filter(|note| note.starts_with("appended")).cloned());
     report.additions = present.into_iter().map(|a| Added { path: a.path, why: a.why }).collect();
     if let Some(initrd) = &old.initrd
         && old.carried.is_none()
@@ -82,6 +89,7 @@ pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> 
         compared: found.same + found.changed.len() as u64,
         bytes: found.bytes,
         additions: Vec::new(),
+        appended: 0,
         missing: items(expected, &found.removed),
         unexpected: items(runtime, &found.added),
         changed: found.changed.iter().map(|pair| changed(expected, runtime, pair)).collect(),

@@ -382,6 +382,8 @@ pub struct SegmentRow {
     pub entries: u64,
     /// Whether it is an early cpio, read by the kernel before it unpacks anything.
     pub early: bool,
+    /// Whether it was appended to a converted image.
+    pub appended: bool,
 }
 
 /// A file system inside an image.
@@ -674,6 +676,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Documented additions to the runtime.
     pub additions: Vec<Added>,
+    /// How many of the paths were appended to the new image, and laid over its runtime.
+    pub appended: u64,
     /// Paths of the original that are no longer there.
     pub missing: Vec<Item>,
     /// Paths of the runtime that are in neither the original nor the documented additions.

@@ -45,6 +45,7 @@ impl From<&Segment> for SegmentRow {
             unpacked: segment.unpacked,
             entries: segment.entries,
             early: segment.early,
+            appended: false,
         }
     }
 }

@@ -221,6 +221,7 @@ pub fn inspection() -> Inspection {
             unpacked: 51_200,
             entries: 5,
             early: true,
+            appended: false,
         }],
         layers: vec![
             Layer { kind: "squashfs".into(), path: "squashfs.img".into(), bytes: 52_201_000, entries: 3 },
@@ -324,6 +325,7 @@ pub fn verification(holds: bool) -> Verification {
         compared: 4_407,
         bytes: 226_000_000,
         additions: vec![Added { path: "run".into(), why: "a mount point".into() }],
+        appended: 0,
         missing: if holds { vec![] } else { vec![item("bin/gone")] },
         unexpected: if holds { vec![] } else { vec![item("bin/more")] },
         changed: if holds { vec![] } else { difference().changed },

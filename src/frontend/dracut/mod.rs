@@ -22,7 +22,11 @@ use crate::tree::Device;
 pub const MARKER_TIME: i64 = 1_112_822_355;
 
 /// Where our own part of the front-end lies in the initramfs.
-const OURS: &str = "usr/lib/btrsquash";
+pub const OURS: &str = "usr/lib/btrsquash";
+/// The list of the front-end's own paths, a line each that begins with `./`.
+pub const OWN: &str = "usr/lib/btrsquash/own";
+/// The list of paths that are neither its own nor appended, in the same form.
+pub const NOT_CARRIED: &str = "usr/lib/btrsquash/not-carried";
 
 /// A dracut that can make front-ends, as [`find`] found it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What we add to dracut's image: its first program and last step, the hooks, and the lists they go by.
 
-use super::{Files, Item, MARKER_TIME, OURS, lean, put, root};
+use super::{Files, Item, MARKER_TIME, NOT_CARRIED, OURS, OWN, lean, put, root};
 use crate::error::Error;
 use crate::frontend::{Handover, Plan, RuntimeFrom};
 use crate::tree::Device;
@@ -147,7 +147,7 @@ pub(super) fn add_lists(files: &mut Files, plan: &Plan<'_>) {
     let lines = |paths: &mut dyn Iterator<Item = &String>| {
         paths.map(|path| format!("./{path}\n")).collect::<String>().into_bytes()
     };
-    put(files, &format!("{OURS}/not-carried"), Item::File(false, lines(&mut not_carried.iter())));
+    put(files, NOT_CARRIED, Item::File(false, lines(&mut not_carried.iter())));
     let own = lines(&mut files.keys());
-    put(files, &format!("{OURS}/own"), Item::File(false, own));
+    put(files, OWN, Item::File(false, own));
 }

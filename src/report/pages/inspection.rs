@@ -24,7 +24,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     if !report.segments.is_empty() {
         page.section("Segments");
         let mut table =
-            Table::new("Segments", &[">#", ">offset", ">size", "packed", ">unpacked", ">entries", "early"]);
+            Table::new("Segments", &[">#", ">offset", ">size", "packed", ">unpacked", ">entries", "kind"]);
         for segment in &report.segments {
             table.row([
                 segment.number.to_string().into(),
@@ -33,7 +33,12 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
                 segment.encoding.clone().into(),
                 grouped(segment.unpacked).into(),
                 grouped(segment.entries).into(),
-                if segment.early { "early" } else { "" }.into(),
+                match (segment.early, segment.appended) {
+                    (true, _) => "early",
+                    (_, true) => "appended",
+                    _ => "",
+                }
+                .into(),
             ]);
         }
         page.table(table);

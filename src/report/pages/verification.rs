@@ -9,9 +9,13 @@ pub(in crate::report) fn verification(report: &Verification) -> Document {
             0 => String::new(),
             number => format!(", {}", count(number, "documented addition")),
         };
+        let appended = match report.appended {
+            0 => String::new(),
+            number => format!(", {}", count(number, "appended path")),
+        };
         return Document {
             title: format!(
-                "✓ {} holds the system of {}: {}, {} compared{additions}",
+                "✓ {} holds the system of {}: {}, {} compared{additions}{appended}",
                 report.new,
                 report.old,
                 count(report.compared, "path"),
