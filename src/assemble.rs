@@ -151,6 +151,24 @@ pub enum Carry {
 /// Name of the file that names the root, in the image.
 pub const CMDLINE_FILE: &str = "etc/cmdline.d/20-btrsquash.conf";
 
+/// The file beside the image `new` that holds its runtime, where it is apart.
+#[must_use]
+pub fn runtime_file(new: &Path) -> PathBuf {
+    beside(new, "squashfs.img")
+}
+
+/// The file beside the image `new` that holds the entries for boot loaders, where the runtime is apart.
+#[must_use]
+pub fn entries_file(new: &Path) -> PathBuf {
+    beside(new, "boot.txt")
+}
+
+fn beside(new: &Path, ending: &str) -> PathBuf {
+    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.strip_suffix(".img").unwrap_or(&name);
+    new.with_file_name(format!("{stem}.{ending}"))
+}
+
 /// Name of the entry whose body is a retained squashfs.
 pub const RETAINED_NAME: &str = ".btrsquash/squashfs.img";
 /// Alignment of a retained squashfs in the image: what a loop device's offset may be with any block size.

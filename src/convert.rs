@@ -443,14 +443,14 @@ fn write(request: &Request, old: &File, prepared: &Prepared, made: &Made) -> any
     let parts = image.write(&mut out).map_err(written)?;
     let (mut beside, mut runtime) = (Vec::new(), None);
     if split {
-        let path = request.runtime_file();
+        let path = assemble::runtime_file(&request.new);
         let mut file = OutputFile::create(&path, request.force)?;
         let mut squashfs = &made.squashfs;
         squashfs.rewind().context("reading the squashfs back")?;
         let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
         file.flush().context("copying the squashfs")?;
         beside.push(file);
-        let entries = request.entries_file();
+        let entries = assemble::entries_file(&request.new);
         let mut file = OutputFile::create(&entries, request.force)?;
         file.write_all(delivery::entries(request, &path).as_bytes())
             .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&entries))?;

@@ -6,6 +6,7 @@ use std::thread;
 
 use super::diff::{changed, items};
 use super::{Links, ReadOrder, TreeDifference, aspects, content, trees};
+use crate::assemble;
 use crate::btrfs;
 use crate::error::Error;
 use crate::initrd::{self, Initrd, Limits, Segment};
@@ -26,8 +27,13 @@ const CHUNK: usize = 1 << 20;
 /// verified and every block of its squashfs read, also what no file leads to.
 ///
 /// # Errors
-/// When either image is damaged. Where files differ as well, the damage is a note of the report.
+/// [`crate::error::Kind::Usage`] where the runtime of either is in another file. When either image is damaged. Where files differ as well, the damage is a note of the report.
 pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
+    for image in [old, new] {
+        if image.apart {
+            return Err(apart(image));
+        }
+    }
     let (mut expected, additions, early) = match (&old.initrd, &old.carried) {
         (Some(initrd), None) => {
             let split = split::split(initrd, &old.class, &[]);
@@ -74,6 +80,14 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
         Err(damage) => report.notes.push(damage.to_string()),
     }
     Ok(report)
+}
+
+/// The error for an image whose runtime is in another file.
+fn apart(image: &Opened) -> Error {
+    let runtime = assemble::runtime_file(&image.name);
+    Error::usage("is the front-end of a conversion into two parts: the runtime, which holds the system, is in another file")
+        .file(&image.name)
+        .hint(format!("give that one: {}, where convert wrote it", runtime.display()))
 }
 
 /// What a comparison of `expected` with `runtime` found, as a report without names.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{Output, Request};
+use crate::assemble;
 use crate::frontend::RuntimeFrom;
 use crate::report::units;
 
@@ -104,8 +105,8 @@ pub(super) fn notes(request: &Request, output: &Output) -> Vec<String> {
     vec![
         format!(
             "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
-            request.runtime_file().display(),
-            request.entries_file().display()
+            assemble::runtime_file(&request.new).display(),
+            assemble::entries_file(&request.new).display()
         ),
         format!(
             "netboot of PowerPC machines: the part to load first has {front} bytes and, without the kernel, {}",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::assemble::{entries_file, runtime_file};
 use crate::frontend::{Overlay, RuntimeFrom};
 use crate::initrd;
 use crate::squashfs::Compression;
@@ -80,25 +81,9 @@ impl Request {
     pub fn outputs(&self) -> Vec<PathBuf> {
         let mut outputs = vec![self.new.clone()];
         if self.layout == Layout::Split {
-            outputs.extend([self.runtime_file(), self.entries_file()]);
+            outputs.extend([runtime_file(&self.new), entries_file(&self.new)]);
         }
         outputs
-    }
-
-    /// The file beside the new image that holds a runtime of its own.
-    pub(super) fn runtime_file(&self) -> PathBuf {
-        self.beside("squashfs.img")
-    }
-
-    /// The file beside the new image that holds the boot loaders' entries.
-    pub(super) fn entries_file(&self) -> PathBuf {
-        self.beside("boot.txt")
-    }
-
-    fn beside(&self, ending: &str) -> PathBuf {
-        let name = self.new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = name.strip_suffix(".img").unwrap_or(&name);
-        self.new.with_file_name(format!("{stem}.{ending}"))
     }
 }
 

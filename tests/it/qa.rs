@@ -564,6 +564,26 @@ fn an_appended_init_is_no_conversion() {
 }
 
 #[test]
+fn a_runtime_that_is_apart_is_asked_for() {
+    if !have("cpio") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let old = bootable(dir.path());
+    let new = dir.path().join("s.img");
+    convert(&old, &new, &["--front-end", "built-in", "--layout", "split", "--runtime-from", "media:LABEL=x"]);
+    for (a, b) in [(&old, &new), (&new, &old)] {
+        let output = btrsquash().arg("verify").arg(a).arg(b).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("in another file") && said.contains("s.squashfs.img"), "{said}");
+    }
+    assert_eq!(verify(&old, &dir.path().join("s.squashfs.img")).0, 0);
+    let report = json(&run(btrsquash().arg("diff").arg(&old).arg(&new).arg("--json")));
+    assert!(report["notes"].to_string().contains("new: the runtime is apart"), "{report:#}");
+}
+
+#[test]
 fn what_is_early_and_late_is_in_the_runtime() {
     if !have("cpio") {
         return;
