@@ -272,3 +272,38 @@ fn again(outer: &FileSystem, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
         .and_then(|id| squashfs::file(&tree, id))
         .ok_or_else(|| Error::input(format!("/{path} is no file")).file(&outer.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::initrd::{Encoding, NewcWriter};
+    use crate::kernel::testing;
+    use crate::opened;
+
+    #[test]
+    fn what_was_left_out_is_looked_for_in_the_early_segments() {
+        let (folders, path) =
+            (["kernel", "kernel/x86", "kernel/x86/microcode"], "kernel/x86/microcode/a.bin");
+        let mut early = NewcWriter::new(Vec::new(), 0);
+        folders.iter().for_each(|folder| early.directory(folder, 0o755).unwrap());
+        early.file(path, 0o755, b"early").unwrap();
+        let mut rest = NewcWriter::new(Vec::new(), 0);
+        rest.file("init", 0o755, b"#!/bin/sh\n").unwrap();
+        let mut image = early.finish().unwrap();
+        image.extend(initrd::compress(&rest.finish().unwrap(), Encoding::Gzip).unwrap());
+        let new = opened::read(Arc::new(image), Path::new("x"), &Limits::default(), &|_| ()).unwrap();
+        let segments = &new.initrd.as_ref().unwrap().segments[..1];
+        assert!(segments[0].early);
+        let lost = |files: &[(&str, &[u8])], segments: &[Segment]| -> Vec<String> {
+            let runtime = testing::tree(&[("init", b"#!/bin/sh\n")], &[]);
+            let items = not_held(&testing::tree(files, &[]), &runtime, &new, segments).unwrap();
+            items.into_iter().map(|item| item.path).collect()
+        };
+        assert!(lost(&[("init", b""), (path, b"early")], segments).is_empty());
+        assert_eq!(lost(&[(path, b"later")], segments), [path]);
+        assert_eq!(lost(&[("kernel/other", b"")], segments), ["kernel/other"]);
+        assert_eq!(lost(&[(path, b"early")], &[]), [folders.as_slice(), &[path]].concat());
+    }
+}
