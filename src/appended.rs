@@ -207,11 +207,7 @@ impl Carrier<'_> {
                     }
                     // The front-end has the runtime's links to folders.
                     (Node::Symlink(target), Some(Node::Symlink(same))) if target == same => {}
-                    (Node::Socket, _) => self.unlink(to, name),
-                    _ => {
-                        self.unlink(to, name);
-                        self.file(to, name, &path, id);
-                    }
+                    _ => self.put(to, name, &path, id),
                 }
             }
         }
@@ -266,6 +262,13 @@ impl Carrier<'_> {
             return;
         }
         let Some(to) = self.enter(parent) else { return self.over.failed.push(path.to_vec()) };
+        self.put(to, name, path, id);
+    }
+
+    /// What is no folder, at `name` of `to`: a folder gives way where it is empty, a file is written over with all the
+    /// names it has, anything else is replaced.
+    fn put(&mut self, to: InodeId, name: &[u8], path: &[u8], id: InodeId) {
+        let inode = self.from.inode(id);
         let there = self.child(to, name);
         let regular = |node: &Node| matches!(node, Node::Regular(_));
         match there.map(|there| (there, &self.over.system.inode(there).node)) {
@@ -463,7 +466,7 @@ mod tests {
         for (path, text) in [
             ("usr/lib/new", "new"),
             ("usr/lib/old", "replaced"),
-            ("taken", "file"),
+            ("taken/gone", ""),
             ("etc/motd", "updated"),
             ("kernel/x86/b.bin", "late"),
         ] {
@@ -473,7 +476,7 @@ mod tests {
             assert!(over.system.get(path).is_none(), "{path}");
         }
         assert!(matches!(over.system.inode(over.system.get("lib").unwrap()).node, Node::Symlink(_)));
-        assert!(over.failed.is_empty());
+        assert_eq!(told(&over.failed), ["taken"], "a folder that is not empty stays");
     }
 
     #[test]
