@@ -78,8 +78,7 @@ struct Made {
 /// # Errors
 /// [`Error`] somewhere in the chain tells the exit code.
 pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
-    let old = File::open(&request.old)
-        .map_err(|e| Error::input(format!("cannot be opened: {e}")).file(&request.old))?;
+    let old = initrd::open(&request.old)?;
     let prepared = prepare(request, &old, watch)?;
     if request.dry_run {
         return Ok(result::dry_run(request, &prepared)?);

@@ -3,7 +3,6 @@
 //! Nothing is mounted and nothing is copied: the content of a converted image is unpacked when it is read, through
 //! cpio, squashfs and btrfs, a block at a time.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,10 +76,7 @@ pub struct Opened {
 /// # Errors
 /// [`crate::error::Kind::Input`] where it is none of the kinds of image that can be opened, or is damaged.
 pub fn open(path: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Opened, Error> {
-    let file = File::open(path).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(path))?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Error::input("is a folder, where an image should be").file(path));
-    }
+    let file = initrd::open(path)?;
     read(Arc::new(file), path, limits, progress)
 }
 

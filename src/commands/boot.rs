@@ -1,6 +1,5 @@
 //! `btrsquash boot`.
 
-use std::fs::File;
 use std::time::Duration;
 
 use btrsquash::cli::Boot;
@@ -73,8 +72,7 @@ fn described(options: &Boot, outcome: Outcome) -> BootReport {
 
 /// What the model says of this image with these arguments; `None` with the reason for an image that cannot be read.
 fn computed(options: &Boot) -> Result<u64, Error> {
-    let file = File::open(&options.image)
-        .map_err(|e| Error::input(format!("cannot be opened: {e}")).file(&options.image))?;
+    let file = initrd::open(&options.image)?;
     let image = initrd::read(&file, &options.image, &initrd::Limits::default(), &|_| ())?;
     let mut facts = footprint::of(&image, &classify::classify(&image));
     facts.retained |= footprint::retains(&options.append);

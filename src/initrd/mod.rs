@@ -4,6 +4,8 @@
 //! gives the rootfs that the kernel would have had, and where each segment lies.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -26,6 +28,24 @@ pub use archive::find_body;
 pub use compress::compress;
 pub use newc::NewcWriter;
 pub(crate) use source::bootconfig;
+
+/// Opens an image. What is no regular file has no size and cannot be read twice: it is refused, and not waited for.
+///
+/// # Errors
+/// [`crate::error::Kind::Input`].
+pub fn open(path: &Path) -> Result<File, Error> {
+    let cannot = |e: io::Error| Error::input(format!("cannot be opened: {e}")).file(path);
+    let metadata = path.metadata().map_err(cannot)?;
+    if metadata.is_dir() {
+        return Err(Error::input("is a folder, where an image should be").file(path));
+    }
+    if !metadata.is_file() {
+        return Err(Error::input("is no regular file, where an image should be")
+            .file(path)
+            .hint("copy what it gives into a file"));
+    }
+    File::open(path).map_err(cannot)
+}
 
 /// How a segment is packed: the methods of the kernel's lib/decompress.c, and none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -93,8 +93,7 @@ fn command_line(append: &str) -> (String, String) {
 /// Writes `image` to `copy`, with the probe as its last segment. A boot configuration stays at the end, where the
 /// kernel looks for it.
 fn with_probe(image: &Path, copy: &Path, next: &str) -> Result<(), Error> {
-    let mut from =
-        File::open(image).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(image))?;
+    let mut from = initrd::open(image)?;
     let len = ReadAt::len(&from);
     let bootconfig = initrd::bootconfig(&from);
     let end = bootconfig.map_or(len, |range| range.start);

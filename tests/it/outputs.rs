@@ -196,3 +196,15 @@ fn two_parts_need_the_memory_of_one() {
     told.push(least(&serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["ram"]));
     assert!(told[0] > 100 << 20 && told.iter().all(|&bytes| bytes.abs_diff(told[0]) < 1 << 20), "{told:?}");
 }
+
+#[test]
+fn what_is_no_file_is_no_image() {
+    for (path, words) in
+        [("/dev/zero", "is no regular file"), ("/", "is a folder"), ("/dev/stdin", "is no regular file")]
+    {
+        for command in ["inspect", "convert"] {
+            let (code, error) = said(btrsquash().args([command, path]).stdin(Stdio::null()));
+            assert!(code == Some(3) && error.contains(words), "{error}");
+        }
+    }
+}
