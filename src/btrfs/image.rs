@@ -96,7 +96,7 @@ impl Image {
         self.facts
     }
 
-    /// What the user should know: the features and why, what could not be kept as it was.
+    /// What could not be kept as it was, a sentence each.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes

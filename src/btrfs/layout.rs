@@ -691,8 +691,6 @@ fn finish(
             .zip(addresses)
             .map(|(tree, addresses)| PlacedTree { tree, addresses }),
     );
-    let mut all_notes = features.notes().to_vec();
-    all_notes.extend(space.notes);
     let space_inodes = space.slots.len() as u64;
     let blocks_in_all = placed.iter().map(|tree| tree.addresses.len() as u64).sum::<u64>();
     Ok(Image {
@@ -713,7 +711,7 @@ fn finish(
             shared: data.shared,
             inodes: space_inodes,
         },
-        notes: all_notes,
+        notes: space.notes,
     })
 }
 
