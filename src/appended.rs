@@ -14,8 +14,6 @@ use crate::tree::{Content, Extent, Inode, InodeId, Node, Tree};
 
 /// Lists in an image have at most this many bytes.
 const LIST: u64 = 64 << 20;
-/// As many links as the kernel follows in one lookup: MAXSYMLINKS.
-const LINKS: u32 = 40;
 /// Where a tree lies that is to be laid over the runtime, whatever stands there.
 const UPDATES: &str = "updates";
 
@@ -67,8 +65,8 @@ impl<'a> Appended<'a> {
         Some(Self { initrd, front_end, segment: initrd.writers(id)?.first })
     }
 
-    /// Numbers of the segments that are neither early nor of the conversion's making: the front-end, and the archive with
-    /// the runtime or where it is.
+    /// Numbers of the segments that are neither early nor of the conversion's making: the front-end, and the archive
+    /// with the runtime or where it is.
     #[must_use]
     pub fn segments(&self) -> Vec<usize> {
         let maker = |path: &str| self.initrd.tree.get(path).and_then(|id| self.initrd.writers(id));
@@ -250,7 +248,8 @@ impl Carrier<'_> {
             None => (&path[..0], path),
         };
         if let Node::Directory(_) = inode.node {
-            let new = self.over.system.resolve(path).is_none();
+            let system = &self.over.system;
+            let new = system.resolve(path).is_none_or(|id| system.names(id).is_none());
             let Some(there) = self.enter(path) else { return self.over.failed.push(path.to_vec()) };
             if new {
                 self.over.system.inode_mut(there).mtime = inode.mtime;
@@ -290,44 +289,31 @@ impl Carrier<'_> {
         self.file(to, name, path, id);
     }
 
-    /// The folder `path` of the system, links followed inside it; what is missing on the way is made. `None` where
-    /// something else stands there.
+    /// The folder `path` of the system, made where there is none: what is no folder gives way to one, but a link that
+    /// leads to a folder stays.
     fn enter(&mut self, path: &[u8]) -> Option<InodeId> {
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect()
-        };
-        let (mut at, mut todo, mut links) = (vec![self.over.system.root], parts(path), 0);
-        while let Some(part) = todo.pop() {
-            let here = *at.last()?;
-            match part.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    at.truncate((at.len() - 1).max(1));
-                    continue;
-                }
-                _ => {}
-            }
-            match self.child(here, &part).map(|id| (id, &self.over.system.inode(id).node)) {
-                Some((id, Node::Directory(_))) => at.push(id),
-                Some((_, Node::Symlink(target))) => {
-                    links += 1;
-                    if links > LINKS {
-                        return None;
-                    }
-                    if target.first() == Some(&b'/') {
-                        at.truncate(1);
-                    }
-                    todo.extend(parts(target));
-                }
-                Some(_) => return None,
+        let mut at = Vec::new();
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            let to = join(&at, name);
+            let system = &self.over.system;
+            let real = system.real_path(&to);
+            let folder = real.filter(|real| system.get(real).is_some_and(|id| system.names(id).is_some()));
+            at = match folder {
+                Some(folder) => folder,
                 None => {
+                    let parent = system.get(&at)?;
+                    self.unlink(parent, name);
                     let node = Node::Directory(BTreeMap::new());
-                    let made = Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node };
-                    at.push(self.insert(here, &part, made));
+                    self.insert(
+                        parent,
+                        name,
+                        Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node },
+                    );
+                    to
                 }
-            }
+            };
         }
-        at.last().copied()
+        self.over.system.get(&at)
     }
 
     fn child(&self, folder: InodeId, name: &[u8]) -> Option<InodeId> {
@@ -492,21 +478,39 @@ mod tests {
             ("squashfs.img", b"hsqs"),
             ("kernel/a.bin", b"early"),
         ];
-        let mut runtime =
-            testing::tree(&[("usr/lib/old", b"old"), ("taken/kept", b"")], &[("lib", "usr/lib")]);
+        let mut runtime = testing::tree(
+            &[("usr/lib/old", b"old"), ("taken/kept", b""), ("gone", b"")],
+            &[("lib", "usr/lib"), ("lost", "/nowhere")],
+        );
         // Another name of the file that is written over.
         let old = runtime.get("usr/lib/old").unwrap();
         runtime.inode_mut(old).nlink = 2;
         let Node::Directory(names) = &mut runtime.inode_mut(InodeId(0)).node else { panic!() };
         names.insert((*b"again").into(), old);
         assert!(told(&over(&image(own, &[], &[]), runtime.clone()).paths).is_empty());
-        let more: &[(&str, &[u8])] = &[("lib/new", b"new"), ("lib/old", b"replaced"), ("taken", b"file")];
+        let more: &[(&str, &[u8])] = &[
+            ("lib/new", b"new"),
+            ("lib/old", b"replaced"),
+            ("taken", b"file"),
+            // As the script has it, what is no folder gives way, and so does a link that leads to none.
+            ("gone/mine", b"mine"),
+            ("lost/mine", b"mine"),
+        ];
         let mut initrd = image(own, more, &[("etc/link", "x")]);
         // Ours, replaced by someone.
         let passwd = initrd.tree.get("etc/passwd").unwrap();
         initrd.tree.inode_mut(passwd).mtime = 7;
         let over = over(&initrd, runtime);
-        assert_eq!(told(&over.paths), ["etc/link", "etc/passwd", "lib/new", "lib/old"]);
+        assert_eq!(
+            told(&over.paths),
+            ["etc/link", "etc/passwd", "gone", "gone/mine", "lib/new", "lib/old", "lost", "lost/mine"]
+        );
+        for path in ["gone/mine", "lost/mine"] {
+            assert_eq!(
+                over.system.get(path).map(|id| over.system.read(id, 9).unwrap().unwrap()),
+                Some(b"mine".to_vec())
+            );
+        }
         assert_eq!(content(&over.system, "again"), "replaced", "a file is written over");
         assert_eq!(
             (content(&over.system, "usr/lib/new"), content(&over.system, "etc/passwd").as_str()),

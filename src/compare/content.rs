@@ -48,7 +48,8 @@ pub(crate) fn first_difference(
     Ok((left.size != right.size).then_some(end))
 }
 
-/// BLAKE3 of a content, in a form of our own: collisions cannot be made, so that equal hashes are equal contents even in a hostile image.
+/// BLAKE3 of a content, in a form of our own: collisions cannot be made, so that equal hashes are equal contents even
+/// in a hostile image.
 pub(crate) fn hash(
     tree: &Tree,
     content: &Content,

@@ -27,7 +27,8 @@ const CHUNK: usize = 1 << 20;
 /// verified and every block of its squashfs read, also what no file leads to.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] where the runtime of either is in another file. When either image is damaged. Where files differ as well, the damage is a note of the report.
+/// [`crate::error::Kind::Usage`] where the runtime of either is in another file. When either image is damaged. Where
+/// files differ as well, the damage is a note of the report.
 pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     for image in [old, new] {
         if image.apart {
@@ -112,7 +113,8 @@ pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> 
 }
 
 /// The early files, which are missing unless the new image begins with the old one's early segments, and with what was
-/// early among other files in a segment of its own. Whatever `runtime` lacks of the old tree has to be in those segments.
+/// early among other files in a segment of its own. Whatever `runtime` lacks of the old tree has to be in those
+/// segments.
 fn early_segments(
     old: &Opened,
     initrd: &Initrd,

@@ -88,7 +88,7 @@ fn what_cannot_be_done_is_said_before_the_work_and_in_a_dry_run() {
 #[test]
 fn a_ready_made_front_end_is_taken_and_told_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    // Two archives, of which the second is lz4: what it is packed with is read off it.
+    // Two archives, of which the second is xz: what it is packed with is read off it.
     sh(
         dir.path(),
         r#"cp "$1" fe.img; printf '#!/bin/sh\n' >other; echo other | cpio --quiet -o -H newc | xz --check=crc32 >>fe.img"#,
