@@ -1,35 +1,59 @@
-//! Builds the static programs that btrsquash carries inside itself: the built-in front-end's init, the probe of
-//! `boot --measure`.
+//! Builds the static program that btrsquash puts into images (src/guest).
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    program("init", "src/init");
-    program("probe", "src/probe");
+    println!("cargo::rustc-check-cfg=cfg(guest)");
+    for input in ["src/contract", "src/guest", "src/build.rs"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    let target = variable("TARGET");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    if let Err(error) = guest(&target, &out) {
+        println!("cargo::error=building the guest program for {target}: {error}");
+    }
 }
 
-/// Compiles `folder`/main.rs to the static program `name` in OUT_DIR. It uses std only, so that rustc alone makes it.
-fn program(name: &str, folder: &str) {
-    println!("cargo::rerun-if-changed={folder}");
-    let variable = |name: &str| env::var(name).unwrap_or_default();
-    let out = PathBuf::from(variable("OUT_DIR")).join(name);
-    let status = Command::new(variable("RUSTC"))
-        .args(["--edition", "2024", "--crate-type", "bin", "--crate-name", &name.replace('-', "_")])
-        .args(["--target", &variable("TARGET")])
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_default()
+}
+
+/// Builds the guest program for `target` as `out`/guest.
+///
+/// It uses nothing but std and the contract, so rustc alone builds it: that needs no registry, and one std for each
+/// target is enough.
+fn guest(target: &str, out: &Path) -> io::Result<()> {
+    let library = out.join("libbtrsquash.rlib");
+    // The contract alone is the library that the guest is linked with.
+    rustc(
+        target,
+        &["--crate-name", "btrsquash", "--crate-type", "rlib", "--cfg", "guest"],
+        "src/contract/mod.rs",
+        &library,
+    )?;
+    let linked = format!("btrsquash={}", library.display());
+    let options =
+        ["--crate-name", "btrsquash_guest", "--crate-type", "bin", "-C", "lto=fat", "--extern", &linked];
+    rustc(target, &options, "src/guest/main.rs", &out.join("guest"))
+}
+
+fn rustc(target: &str, options: &[&str], source: &str, output: &Path) -> io::Result<()> {
+    let mut command = Command::new(variable("RUSTC"));
+    command
+        .args(["--edition", "2024", "--target", target])
         .args(["-C", "target-feature=+crt-static", "-C", "relocation-model=static", "-C", "opt-level=s"])
-        .args(["-C", "panic=abort", "-C", "lto=fat", "-C", "codegen-units=1", "-C", "strip=symbols"])
-        // The image's kernel may run on any machine of the architecture, whatever the host's flags say.
+        .args(["-C", "panic=abort", "-C", "codegen-units=1", "-C", "strip=symbols"])
+        // The image's kernel may run on any machine of the architecture, whatever flags the host is built with.
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .arg("-o")
-        .arg(&out)
-        .arg(Path::new(folder).join("main.rs"))
-        .status();
-    match status {
-        Ok(status) if status.success() => {}
-        Ok(status) => println!("cargo::error=compiling {folder}/main.rs: {status}"),
-        Err(error) => println!("cargo::error=starting rustc for {folder}/main.rs: {error}"),
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        let mut option = std::ffi::OsString::from("linker=");
+        option.push(linker);
+        command.arg("-C").arg(option);
     }
+    let status = command.args(options).arg("-o").arg(output).arg(source).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{source}: rustc: {status}"))) }
 }

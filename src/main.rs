@@ -1,14 +1,14 @@
 //! Arguments in, exit code out.
 
-mod commands;
+mod cli;
 
 use std::io;
 use std::process::ExitCode;
 use std::thread;
 
-use btrsquash::cli::{Cli, Command};
 use btrsquash::{error, scratch};
 use clap::Parser;
+use cli::args::{Cli, Command};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -32,13 +32,13 @@ fn sweep_before_the_end() -> io::Result<()> {
 
 fn main() -> ExitCode {
     if let Err(e) = sweep_before_the_end() {
-        commands::complain(&anyhow::Error::new(e).context("signals cannot be watched"));
+        cli::complain(&anyhow::Error::new(e).context("signals cannot be watched"));
     }
     // clap itself ends with 2 for bad usage and 0 for --help.
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(failure) => {
-            commands::complain(&failure);
+            cli::complain(&failure);
             ExitCode::from(error::exit_code(&failure))
         }
     }
@@ -46,13 +46,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
-        Command::Convert(options) => commands::convert(&options),
-        Command::Boot(options) => commands::boot(&options),
-        Command::Inspect(options) => commands::inspect(&options),
-        Command::Diff(options) => return commands::diff(&options),
-        Command::Verify(options) => return commands::verify(&options),
-        Command::Completions { shell } => commands::completions(shell),
-        Command::Man { out } => commands::man(out.as_deref()),
+        Command::Convert(options) => cli::convert(&options),
+        Command::Boot(options) => cli::boot(&options),
+        Command::Inspect(options) => cli::inspect(&options),
+        Command::Diff(options) => return cli::diff(&options),
+        Command::Verify(options) => return cli::verify(&options),
+        Command::Completions { shell } => cli::completions(shell),
+        Command::Man { out } => cli::man(out.as_deref()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

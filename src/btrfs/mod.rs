@@ -6,20 +6,12 @@
 
 mod disk;
 mod features;
-mod image;
-mod layout;
-mod links;
-mod namespace;
-mod order;
-mod pack;
-mod reader;
-mod scan;
+mod read;
+mod write;
 
 pub use features::Features;
-pub use image::{Facts, Image};
-pub use layout::plan;
-pub use order::machine;
-pub use reader::{Scrubbed, is_btrfs, read, scrub, verify_data};
+pub use read::{Scrubbed, is_btrfs, read, scrub};
+pub use write::{Facts, Image, plan};
 
 /// How an image is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,51 +35,3 @@ impl Options {
         Self { features, free_space: 1 << 30, time: 0, block_size: 1 << 20 }
     }
 }
-
-/// An architecture whose machine code xz has a branch filter for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Arch {
-    /// i386 and x86-64.
-    X86,
-    /// PowerPC, big-endian.
-    PowerPc,
-    /// Itanium.
-    Ia64,
-    /// ARM in ARM mode.
-    Arm,
-    /// ARM in Thumb mode.
-    ArmThumb,
-    /// 64-bit ARM.
-    Arm64,
-    /// SPARC.
-    Sparc,
-    /// One without a filter that the kernel has.
-    Other,
-}
-
-/// What a region of the image holds, for the compressor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hint {
-    /// Zeros only.
-    Zero,
-    /// Superblocks and tree blocks, with small files in them.
-    Metadata,
-    /// Files.
-    Data,
-    /// Programs and shared libraries of one architecture.
-    MachineCode(Arch),
-}
-
-/// A region of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Region {
-    /// Where it starts.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    /// What it holds.
-    pub hint: Hint,
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{Pair, ReadOrder, TreeDifference, bytes, kind, moves, text_difference, trees};
 use crate::error::Error;
-use crate::footprint::Rootfs;
+use crate::image::Opened;
 use crate::inspect::image_file;
-use crate::opened::Opened;
+use crate::ram::Rootfs;
 use crate::report::{
     self, Aspect, Changed, Counts, Difference, Folder, Item, Moved, Side, SizeChange, TextDifference, Tool,
 };

@@ -6,14 +6,14 @@ use std::thread;
 
 use super::diff::{changed, items};
 use super::{Links, ReadOrder, TreeDifference, aspects, content, trees};
-use crate::assemble;
 use crate::btrfs;
+use crate::bytes::{ReadAt, Slice};
+use crate::convert::layout;
+use crate::convert::split;
 use crate::error::Error;
+use crate::image::{FileSystem, Opened};
 use crate::initrd::{self, Initrd, Limits, Segment};
-use crate::opened::{FileSystem, Opened};
 use crate::report::{self, Added, Aspect, Item, Tool, Verification, units};
-use crate::split;
-use crate::spool::{ReadAt, Slice};
 use crate::squashfs;
 use crate::tree::{Node, Tree, display};
 
@@ -85,7 +85,7 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
 
 /// The error for an image whose runtime is in another file.
 fn apart(image: &Opened) -> Error {
-    let runtime = assemble::runtime_file(&image.name);
+    let runtime = layout::runtime_file(&image.name);
     Error::usage("is the front-end of a conversion into two parts: the runtime, which holds the system, is in another file")
         .file(&image.name)
         .hint(format!("give that one: {}, where convert wrote it", runtime.display()))
@@ -280,9 +280,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::initrd::{Encoding, NewcWriter};
-    use crate::kernel::testing;
-    use crate::opened;
+    use crate::codec::Encoding;
+    use crate::initrd::NewcWriter;
 
     #[test]
     fn what_was_left_out_is_looked_for_in_the_early_segments() {
@@ -294,13 +293,13 @@ mod tests {
         let mut rest = NewcWriter::new(Vec::new(), 0);
         rest.file("init", 0o755, b"#!/bin/sh\n").unwrap();
         let mut image = early.finish().unwrap();
-        image.extend(initrd::compress(&rest.finish().unwrap(), Encoding::Gzip).unwrap());
-        let new = opened::read(Arc::new(image), Path::new("x"), &Limits::default(), &|_| ()).unwrap();
+        image.extend(crate::codec::compress(&rest.finish().unwrap(), Encoding::Gzip).unwrap());
+        let new = crate::image::read(Arc::new(image), Path::new("x"), &Limits::default(), &|_| ()).unwrap();
         let segments = &new.initrd.as_ref().unwrap().segments[..1];
         assert!(segments[0].early);
         let lost = |files: &[(&str, &[u8])], segments: &[Segment]| -> Vec<String> {
-            let runtime = testing::tree(&[("init", b"#!/bin/sh\n")], &[]);
-            let items = not_held(&testing::tree(files, &[]), &runtime, &new, segments).unwrap();
+            let runtime = crate::tree::build::tree(&[("init", b"#!/bin/sh\n")], &[]);
+            let items = not_held(&crate::tree::build::tree(files, &[]), &runtime, &new, segments).unwrap();
             items.into_iter().map(|item| item.path).collect()
         };
         assert!(lost(&[("init", b""), (path, b"early")], segments).is_empty());

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::layout;
 use super::{Output, Request};
-use crate::assemble;
-use crate::frontend::RuntimeFrom;
+use crate::contract::RuntimeFrom;
 use crate::report::units;
 
 /// What boot firmware of PowerPC machines is documented to load over a network, bytes.
@@ -105,8 +105,8 @@ pub(super) fn notes(request: &Request, output: &Output) -> Vec<String> {
     vec![
         format!(
             "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
-            assemble::runtime_file(&request.new).display(),
-            assemble::entries_file(&request.new).display()
+            layout::runtime_file(&request.new).display(),
+            layout::entries_file(&request.new).display()
         ),
         format!(
             "netboot of PowerPC machines: the part to load first has {front} bytes and, without the kernel, {}",

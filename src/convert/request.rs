@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::assemble::{entries_file, runtime_file};
-use crate::frontend::{Overlay, RuntimeFrom};
+use crate::contract::{Overlay, RuntimeFrom};
+use crate::convert::layout::{entries_file, runtime_file};
 use crate::initrd;
 use crate::squashfs::Compression;
 

@@ -2,13 +2,15 @@
 
 use super::{Layout, Made, Maker, Output, Prepared, Request};
 use crate::btrfs::Features;
-use crate::classify::Classification;
+use crate::codec::Encoding;
 use crate::compare;
+use crate::contract::{Handover, Overlay, RuntimeFrom};
 use crate::error::Error;
-use crate::footprint::{self, Facts, Rootfs};
-use crate::frontend::{Handover, KernelModules, Module, Overlay, RuntimeFrom};
-use crate::initrd::{Encoding, Limits};
+use crate::image::classify::Classification;
+use crate::initrd::Limits;
 use crate::kernel::Kernel;
+use crate::kernel::{KernelModules, Module};
+use crate::ram::{self, Facts, Rootfs};
 use crate::report::{
     self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
     Portion, TextDifference, Tool, gather,
@@ -100,7 +102,7 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
         identity: Identity::from(&prepared.class),
         choices: prepared.choices.clone(),
         front_end: None,
-        ram_before: footprint::monolith(&prepared.image, is_systemd(&prepared.class)).ram(Rootfs::Tmpfs),
+        ram_before: ram::monolith(&prepared.image, is_systemd(&prepared.class)).ram(Rootfs::Tmpfs),
         ram_after: None,
         boot: portions(split.boot.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
         runtime: portions(split.runtime_parts.iter().map(|p| (&p.what, &p.why, p.files, p.bytes))),
@@ -198,7 +200,7 @@ fn new_facts(request: &Request, output: &mut Output) -> Result<Facts, Error> {
     let file = output.image.read_back()?;
     // The user's limits are for the old image.
     let image = crate::initrd::read(&file, &request.new, &Limits::default(), &|_| ())?;
-    Ok(footprint::converted(&image))
+    Ok(ram::converted(&image))
 }
 
 /// So many lines of unified diffs are shown at most: the report is a list of what differs, not the files themselves.

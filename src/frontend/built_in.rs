@@ -3,17 +3,14 @@
 use std::fmt::Write;
 use std::io::{self, Read};
 
-use super::{FrontEnd, Handover, Overlay, Plan, RuntimeFrom};
+use super::{FrontEnd, Plan};
+use crate::contract::{Handover, Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
 use crate::tree::{Device, Node, Tree};
 
-#[path = "../init/checksum.rs"]
-mod checksum;
-#[path = "../init/own.rs"]
-mod own;
-
-pub use own::Own;
+use crate::contract::checksum;
+pub use crate::contract::own::Own;
 
 /// The file of what the image's maker set.
 pub const CONFIG: &str = ".btrsquash/config";
@@ -21,7 +18,7 @@ pub const CONFIG: &str = ".btrsquash/config";
 pub const NOT_CARRIED: &str = ".btrsquash/not-carried";
 
 /// The init, compiled by src/build.rs for the architecture that btrsquash itself is built for.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
 
 /// Fails where the built-in front-end cannot boot an image of this architecture (as `uname -m` names it).
 ///
@@ -229,8 +226,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::frontend::{KernelModules, Module};
     use crate::initrd;
+    use crate::kernel::{KernelModules, Module};
 
     fn kernels() -> Vec<KernelModules> {
         let module =

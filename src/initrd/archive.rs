@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::Segment;
 use super::rootfs::{Header, PATH_MAX, Reader};
+use crate::bytes::ReadAt;
 use crate::error::Error;
-use crate::spool::ReadAt;
 use crate::tree::{Device, mode};
 
 /// Size of a newc header.

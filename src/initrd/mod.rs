@@ -3,7 +3,6 @@
 //! An initrd is a row of *segments*: newc archives, each plain or compressed, with zero padding between. [`read`]
 //! gives the rootfs that the kernel would have had, and where each segment lies.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -11,21 +10,19 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::bytes::{ReadAt, Spool};
+use crate::codec::Encoding;
 use crate::error::Error;
-use crate::spool::{ReadAt, Spool};
 use crate::tree::{InodeId, Tree};
 
 mod archive;
-mod compress;
-mod decompress;
-mod lz4;
-mod lzop;
+#[cfg(test)]
+pub(crate) mod build;
 mod newc;
 mod rootfs;
 mod source;
 
 pub use archive::find_body;
-pub use compress::compress;
 pub use newc::NewcWriter;
 pub(crate) use source::bootconfig;
 
@@ -45,71 +42,6 @@ pub fn open(path: &Path) -> Result<File, Error> {
             .hint("copy what it gives into a file"));
     }
     File::open(path).map_err(cannot)
-}
-
-/// How a segment is packed: the methods of the kernel's lib/decompress.c, and none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// Not compressed.
-    Plain,
-    /// gzip, RFC 1952.
-    Gzip,
-    /// bzip2.
-    Bzip2,
-    /// The legacy .lzma ("alone") format.
-    Lzma,
-    /// xz.
-    Xz,
-    /// The lzop container.
-    Lzo,
-    /// The legacy lz4 frame (`lz4 -l`).
-    Lz4,
-    /// zstd.
-    Zstd,
-}
-
-impl Encoding {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Plain, Self::Gzip, Self::Bzip2, Self::Lzma, Self::Xz, Self::Lzo, Self::Lz4, Self::Zstd];
-
-    /// The name by which the kernel's configuration and messages call it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Lzma => "lzma",
-            Self::Xz => "xz",
-            Self::Lzo => "lzo",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The method whose magic bytes `start` begins with (`compressed_formats` of the kernel's lib/decompress.c).
-    #[must_use]
-    pub fn of(start: &[u8]) -> Option<Self> {
-        Some(match start {
-            [0x1f, 0x8b | 0x9e, ..] => Self::Gzip,
-            [b'B', b'Z', ..] => Self::Bzip2,
-            [0x5d, 0x00, ..] => Self::Lzma,
-            [0xfd, b'7', ..] => Self::Xz,
-            [0x89, b'L', ..] => Self::Lzo,
-            [0x02, 0x21, ..] => Self::Lz4,
-            [0x28, 0xb5, ..] => Self::Zstd,
-            [b'0', ..] => Self::Plain,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Encoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// What reading an image may cost.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Writers, spool_error};
+use crate::bytes::{ReadAt, Spool};
 use crate::error::Error;
-use crate::spool::{ReadAt, Spool};
 use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, mode};
 
 /// Longest path that the kernel takes: `PATH_MAX`.

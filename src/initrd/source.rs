@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use super::archive::{self, Found, Stream};
-use super::decompress::{decoder, dictionary};
 use super::rootfs::{Finished, Reader, is_early};
 use super::{Encoding, Initrd, Segment};
+use crate::bytes::ReadAt;
+use crate::codec::{decoder, dictionary};
 use crate::error::Error;
-use crate::spool::ReadAt;
 
 const CHUNK: usize = 256 << 10;
 /// `BOOTCONFIG_MAGIC` of the kernel's include/linux/bootconfig.h.

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
-use super::codec;
+use crate::codec;
 use crate::error::Error;
 
 /// What is called with each regular file: its path as the archive has it, its size, and its bytes, of which any
@@ -107,7 +107,7 @@ fn deb(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
             .ok_or_else(|| ar.fault("not an ar member header where one was expected"))?;
         if header.starts_with(b"data.tar") {
             let member = BufReader::with_capacity(256 << 10, ar.by_ref().take(size));
-            let unpacked = codec::decoder(member).map_err(|e| Error::input(format!("data.tar: {e}")))?;
+            let unpacked = codec::any(member).map_err(|e| Error::input(format!("data.tar: {e}")))?;
             return tar(unpacked, visit);
         }
         ar.skip(size.saturating_add(size % 2), "an ar member")?;
@@ -136,7 +136,7 @@ fn rpm(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
         file.skip(size, what)?;
     }
     let payload = BufReader::with_capacity(256 << 10, file);
-    let unpacked = codec::decoder(payload).map_err(|e| Error::input(format!("the rpm payload: {e}")))?;
+    let unpacked = codec::any(payload).map_err(|e| Error::input(format!("the rpm payload: {e}")))?;
     newc(unpacked, visit)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::modinfo::Symbols;
-use crate::initrd::Encoding;
+use crate::codec::Encoding;
 use crate::squashfs::Compression;
 
 /// A kernel's configuration text (`/boot/config-VERSION`, lib/modules/VERSION/config, IKCONFIG).

@@ -7,7 +7,7 @@ use super::modinfo::{Info, Symbols, symbols};
 use super::source::Source;
 use super::{canonical, module_name};
 use crate::error::Error;
-use crate::frontend::Module;
+use crate::kernel::Module;
 
 /// The most that the modules of one kernel may take: several times what any real set does.
 const MAX_CLOSURE: u64 = 1 << 30;

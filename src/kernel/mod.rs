@@ -8,25 +8,24 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::codec::Encoding;
+use crate::contract::{Overlay, RuntimeFrom};
 use crate::error::Error;
-use crate::frontend::{KernelModules, Overlay, RuntimeFrom};
-use crate::initrd::{Encoding, Segment};
+use crate::initrd::Segment;
 use crate::squashfs::Compression;
 use crate::tree::Tree;
 
 mod archive;
 mod capability;
 mod closure;
-pub(crate) mod codec;
 mod drivers;
 mod modinfo;
+mod modules;
 mod source;
-#[cfg(test)]
-pub(crate) mod testing;
 mod vmlinuz;
 
 pub use capability::best as best_encoding;
-pub(crate) use modinfo::elf_machine;
+pub use modules::{KernelModules, Module};
 
 use capability::Config;
 use closure::{BuiltIn, Closure, Missing};

@@ -69,7 +69,8 @@ impl Info {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let object = Object::parse(bytes)?;
         let section = object.section(".modinfo").ok_or("an ELF file without a .modinfo section")?;
-        let mut info = Self { machine: machine(object.header.e_machine, &object.ctx), ..Self::default() };
+        let mut info =
+            Self { machine: crate::elf::uname(object.header.e_machine, &object.ctx), ..Self::default() };
         for entry in section.split(|&b| b == 0).filter(|e| !e.is_empty()) {
             let entry = String::from_utf8_lossy(entry);
             let Some((key, value)) = entry.split_once('=') else { continue };
@@ -129,39 +130,6 @@ pub(super) fn symbols(bytes: &[u8]) -> Symbols<'_> {
         }
     }
     found
-}
-
-/// The machine of the ELF file `bytes` as `uname -m` names it.
-pub(crate) fn elf_machine(bytes: &[u8]) -> Option<&'static str> {
-    let header = Elf::parse_header(bytes).ok()?;
-    machine(header.e_machine, &Ctx::new(header.container().ok()?, header.endianness().ok()?))
-}
-
-fn machine(e_machine: u16, ctx: &Ctx) -> Option<&'static str> {
-    use goblin::elf::header as h;
-    let (big, wide) = (!ctx.is_little_endian(), ctx.is_big());
-    Some(match (e_machine, wide, big) {
-        (h::EM_X86_64, ..) => "x86_64",
-        (h::EM_386, ..) => "i686",
-        (h::EM_AARCH64, ..) => "aarch64",
-        (h::EM_ARM, ..) => "arm",
-        (h::EM_PPC64, _, false) => "ppc64le",
-        (h::EM_PPC64, _, true) => "ppc64",
-        (h::EM_PPC, ..) => "ppc",
-        (h::EM_S390, ..) => "s390x",
-        (h::EM_RISCV, true, _) => "riscv64",
-        (h::EM_RISCV, false, _) => "riscv32",
-        (h::EM_MIPS, true, _) => "mips64",
-        (h::EM_MIPS, false, _) => "mips",
-        (h::EM_SPARCV9, ..) => "sparc64",
-        (h::EM_IA_64, ..) => "ia64",
-        (h::EM_PARISC, ..) => "parisc",
-        (h::EM_68K, ..) => "m68k",
-        // Not in goblin's table: EM_ALPHA and EM_LOONGARCH of include/uapi/linux/elf-em.h.
-        (0x9026, ..) => "alpha",
-        (258, ..) => "loongarch64",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -262,7 +230,7 @@ pub(super) mod tests {
             ko.truncate(cut.max(16));
             let _ = Info::parse(&ko);
             let _ = symbols(&ko);
-            let _ = elf_machine(&ko);
+            let _ = crate::elf::machine_of(&ko);
         }
 
         #[test]

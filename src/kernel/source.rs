@@ -8,9 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::modinfo::Info;
-use super::{archive, codec, module_name};
+use super::{archive, module_name};
+use crate::bytes::{ReadAt, Spool, Spooled};
+use crate::codec;
 use crate::error::Error;
-use crate::spool::{ReadAt, Spool, Spooled};
 use crate::tree::{InodeId, Node, Tree};
 
 /// The largest module, kernel or list that is read.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::codec;
-use crate::initrd::Encoding;
+use crate::codec;
+use crate::codec::Encoding;
 
 /// The largest unpacked kernel that is looked into.
 const MAX_KERNEL: u64 = 256 << 20;

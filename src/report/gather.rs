@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::data::{Folder, Identity, Part, SegmentRow};
-use crate::classify::Classification;
-use crate::frontend::Handover;
+use crate::contract::Handover;
+use crate::image::classify::Classification;
 use crate::initrd::Segment;
 use crate::tree::{InodeId, Node, Tree, display};
 
@@ -174,12 +174,13 @@ pub fn parts(segments: &[Segment], size: u64, within: &dyn Fn(&Segment) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing;
 
     #[test]
     fn folders_add_up_and_links_count_once() {
-        let mut tree =
-            testing::tree(&[("a/b/one", b"12345"), ("a/two", b"123"), ("c/three", b"1")], &[("a/l", "x")]);
+        let mut tree = crate::tree::build::tree(
+            &[("a/b/one", b"12345"), ("a/two", b"123"), ("c/three", b"1")],
+            &[("a/l", "x")],
+        );
         let one = tree.get("a/b/one").unwrap();
         let a = tree.get("a").unwrap();
         let Node::Directory(names) = &mut tree.inode_mut(a).node else { panic!() };
@@ -191,14 +192,14 @@ mod tests {
         assert!(Folder::of(&tree, 1).folders[0].folders.is_empty());
         assert!(Folder::of(&tree, 0).folders.is_empty());
         // Small folders stay closed.
-        let map = Folder::map(&testing::tree(&[("a/b/one", &[1; 1000]), ("c/three", b"1")], &[]));
+        let map = Folder::map(&crate::tree::build::tree(&[("a/b/one", &[1; 1000]), ("c/three", b"1")], &[]));
         assert_eq!(map.folders[0].folders[0].folders[0].name, "one");
         assert!(map.folders[1].folders.is_empty());
     }
 
     #[test]
     fn deep_folders_do_not_end_the_stack() {
-        let mut tree = testing::tree(&[], &[]);
+        let mut tree = crate::tree::build::tree(&[], &[]);
         let mut at = tree.root;
         for _ in 0..200_000 {
             let node = Node::Directory(std::collections::BTreeMap::new());

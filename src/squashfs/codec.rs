@@ -3,23 +3,17 @@
 use std::io;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
-use xz2::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
+use xz2::stream::{Action, Check, Filters, Status, Stream};
 
-use super::{Compression, calls, lzo};
-use crate::btrfs::Arch;
+use super::Compression;
+use super::write::calls;
+use crate::codec::{lzo, xz_options};
+use crate::elf::Arch;
 
 /// The level of zstd: its slowest. mksquashfs takes 15, and goes as far as 22.
 pub(super) const ZSTD_LEVEL: i32 = 22;
 /// The level of zlib: its best, which is mksquashfs's default too.
 const ZLIB_LEVEL: u32 = 9;
-/// `XZ_PRESET_DEFAULT`, as mksquashfs has it.
-const XZ_PRESET: u32 = 6;
-/// A match of this length is taken at once, and so many places are looked at for one: 32 and 12 in place of the preset's
-/// 64 and 48 take a fifth of the time off a real image, for 0.6% more bytes.
-const XZ_NICE: u32 = 32;
-const XZ_DEPTH: u32 = 12;
-/// The smallest dictionary that LZMA2 knows.
-const XZ_DICTIONARY_MIN: u32 = 4096;
 /// What an xz decoder may allocate: the kernel gives a block a dictionary of 1 MiB at most.
 const XZ_MEMORY: u64 = 16 << 20;
 
@@ -65,13 +59,6 @@ impl Encoder {
         };
         Ok(packed.filter(|packed| packed.len() < block.len()))
     }
-}
-
-/// How LZMA2 is searched for matches, here and in the front-end's segment, with a dictionary of at most so many bytes.
-pub(crate) fn xz_options(dictionary: u32) -> io::Result<LzmaOptions> {
-    let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
-    options.dict_size(dictionary.max(XZ_DICTIONARY_MIN)).nice_len(XZ_NICE).depth(XZ_DEPTH);
-    Ok(options)
 }
 
 /// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).

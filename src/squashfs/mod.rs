@@ -7,25 +7,18 @@
 //! Sources: the kernel's `fs/squashfs/squashfs_fs.h`, the decompressor wrappers beside it, and
 //! `Documentation/filesystems/squashfs.rst`; for what the compressor options hold, squashfs-tools.
 
-mod ahead;
-mod calls;
 mod codec;
-mod content;
-pub(crate) mod lzo;
-mod metadata;
 mod read;
 mod write;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub(crate) use codec::xz_options;
-pub use content::{FileContent, file};
-pub use read::read;
+pub use read::{FileContent, file, read};
 pub use write::{Written, write};
 
+use crate::bytes::ReadAt;
 use crate::error::Error;
-use crate::spool::ReadAt;
 
 /// `SQUASHFS_MAGIC`, "hsqs" as bytes.
 const MAGIC: u32 = 0x7371_7368;
@@ -53,7 +46,7 @@ pub fn is_squashfs(source: &dyn ReadAt) -> bool {
 }
 
 /// How blocks are compressed: what both the kernel and the superblock know by a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// LZMA2 in an .xz container, with a branch filter where it helps.

@@ -10,15 +10,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{BootOptions, Outcome, boot, qemu};
+use crate::bytes::ReadAt;
 use crate::error::Error;
-use crate::footprint::PHASES;
 use crate::initrd::{self, NewcWriter};
+use crate::ram::PHASES;
 use crate::report::{Figure, Moment, Origin, Unit};
 use crate::scratch::Folder;
-use crate::spool::ReadAt;
 
 /// The probe, compiled by src/build.rs for the architecture that btrsquash itself is built for.
-const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
+const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
 /// Where it lies in the copy; src/probe/main.rs names the same paths, and removes both before the first program runs.
 const PATH: &str = ".btrsquash-probe";
 /// The file that names what it is to start.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Accelerator, BootOptions, Verdict, boot};
 use crate::error::Error;
-use crate::footprint::{self, Rootfs};
+use crate::ram::{self, Rootfs};
 
 /// Where to look, MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub fn find_min(
     progress: &dyn Fn(u64),
     tried: &dyn Fn(&Attempt),
 ) -> Result<Minimum, Error> {
-    let rootfs = footprint::rootfs(&options.append);
+    let rootfs = ram::rootfs(&options.append);
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut accelerator = None;
     let mut patience = options.timeout;

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use btrsquash::btrfs::{self, Features, Options};
+use btrsquash::bytes::ReadAt;
 use btrsquash::initrd;
-use btrsquash::spool::ReadAt;
 use btrsquash::tree::Tree;
 
 use crate::common::{have, installer, root, run, sh};

@@ -1,11 +1,8 @@
 //! The built-in front-end, booted; and the parsers of its init.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use proptest::prelude::*;
 
 use crate::common::{
     FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, console, converted, have, installer, kernel_package,
@@ -13,24 +10,6 @@ use crate::common::{
 };
 use crate::convert;
 use crate::dracut::{SYSTEMD_MIB, appended};
-
-// The init is a program of its own (src/build.rs): its modules are compiled into the tests once more.
-#[allow(dead_code)]
-#[path = "../../src/init/arguments.rs"]
-mod arguments;
-#[allow(dead_code)]
-#[path = "../../src/init/block.rs"]
-mod block;
-#[allow(dead_code)]
-#[path = "../../src/init/carry.rs"]
-mod carry;
-#[path = "../../src/init/checksum.rs"]
-mod checksum;
-#[path = "../../src/init/inside.rs"]
-mod inside;
-#[allow(dead_code)]
-#[path = "../../src/init/sys.rs"]
-mod sys;
 
 const MB: u64 = 1_000_000;
 const MIB: u64 = 1 << 20;
@@ -378,184 +357,10 @@ fn failures_are_named_on_the_console() {
     fails(&damaged, &kernel, INSTALLER, &["/squashfs.img is damaged: its checksum is"]);
 }
 
-#[test]
-fn the_command_line_is_read_as_dracut_reads_it() {
-    let read = arguments::Arguments::parse;
-    let all =
-        read("root=live:/a rd.live.image name=\"two words\"\nroot=live:/b quiet rd.x=0 rd.y=no rd.z=1\n");
-    assert_eq!(all.value("root"), Some("live:/b"));
-    assert_eq!(all.value("name"), Some("two words"));
-    assert_eq!(all.value("quiet"), None);
-    assert!(all.has("quiet") && all.is_set("quiet") && all.is_set("rd.z"));
-    assert!(!all.is_set("rd.x") && !all.is_set("rd.y") && !all.is_set("absent") && !all.has("absent"));
-    // Whatever name stands last counts.
-    let two = read("rd.live.overlay.overlayfs=0 rd.overlayfs=0\nrd.overlayfs=1");
-    assert_eq!(two.switch(&["rd.live.overlay.overlayfs", "rd.overlayfs"]), Some(true));
-    assert_eq!(two.switch(&["other"]), None);
-}
-
-proptest! {
-    #[test]
-    fn any_command_line_can_be_read(text in "\\PC*|[a-z=\" \n]*") {
-        let all = arguments::Arguments::parse(&format!("{text}\nroot=live:/x"));
-        prop_assert_eq!(all.value("root"), Some("live:/x"));
-    }
-
-    #[test]
-    fn any_disk_can_be_looked_at(start in proptest::collection::vec(any::<u8>(), 0..2048), magic in 0_usize..6) {
-        let mut bytes = vec![0; 72 << 10];
-        bytes[..start.len()].copy_from_slice(&start);
-        let (at, sign): (usize, &[u8]) = [
-            (0, b"hsqs".as_slice()), (0x8001, b"CD001"), (0x438, &[0x53, 0xef]), (0, b"XFSB"), (0x10040, b"_BHRfS_M"), (510, &[0x55, 0xaa]),
-        ][magic];
-        bytes[at..at + sign.len()].copy_from_slice(sign);
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), &bytes).unwrap();
-        let _ = block::identify(file.path());
-        std::fs::write(file.path(), &bytes[..start.len()]).unwrap();
-        let _ = block::identify(file.path());
-    }
-}
-
 fn have_disk_tools() -> bool {
     let found = Path::new("/usr/sbin/mkfs.ext4").is_file() || Path::new("/sbin/mkfs.ext4").is_file();
     if !found {
         skip("mkfs.ext4 is not installed");
     }
     found
-}
-
-/// blkid is the judge.
-#[test]
-fn disks_are_told_by_their_superblocks() {
-    if !(have_disk_tools() && have("mkfs.btrfs") && have("mksquashfs") && have("genisoimage")) {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = r#"
-        export PATH=$PATH:/usr/sbin:/sbin
-        mkdir tree; echo hello >tree/file
-        mkfs.ext4 -q -L Label-1 ext4 8M
-        truncate -s 128M btrfs && mkfs.btrfs -q -L 'a label with blanks' btrfs
-        truncate -s 64M vfat && mkfs.vfat -n FATLABEL vfat
-        truncate -s 8M vfat12 && mkfs.vfat -F 12 -n SMALL vfat12
-        genisoimage -quiet -V DISC -o iso9660 tree
-        mksquashfs tree squashfs -quiet -no-progress
-        for file in ext4 btrfs vfat vfat12 iso9660 squashfs; do
-            echo $file,$(blkid -p -o value -s TYPE $file),$(blkid -p -o value -s LABEL $file),$(blkid -p -o value -s UUID $file)
-        done"#;
-    let said = sh(dir.path(), script, &[]);
-    // mkfs says something too.
-    let told: Vec<&str> = said.lines().filter(|line| line.matches(',').count() == 3).collect();
-    assert_eq!(told.len(), 6, "{said}");
-    for line in told {
-        let [file, kind, label, uuid] = line.split(',').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        let found = block::identify(&dir.path().join(file)).unwrap();
-        assert_eq!((found.kind, found.label.as_str(), found.uuid.as_str()), (kind, label, uuid), "{line}");
-    }
-}
-
-#[test]
-fn the_checksum_is_xxh64() {
-    // Of doc/xxhash_spec.md and the reference program: `xxhsum -H64`.
-    let of = |bytes: &[u8]| checksum::of(&mut &*bytes).unwrap();
-    assert_eq!(of(b""), (0, 0xef46_db37_51d8_e999));
-    assert_eq!(of(b"a"), (1, 0xd24e_c4f1_a98c_6e5b));
-    assert_eq!(of(b"abc"), (3, 0x44bc_2cf5_ad77_0999));
-    assert_eq!(of(b"Nobody inspects the spammish repetition"), (39, 0xfbce_a83c_8a37_8bf1));
-    // However it arrives.
-    struct Slow<'a>(&'a [u8]);
-    impl Read for Slow<'_> {
-        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-            let count = self.0.len().min(buf.len()).min(1009);
-            let (now, later) = self.0.split_at(count);
-            buf[..count].copy_from_slice(now);
-            self.0 = later;
-            Ok(count)
-        }
-    }
-    let bytes: Vec<u8> = (0..200_003_u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
-    assert_eq!(checksum::of(&mut Slow(&bytes)).unwrap(), of(&bytes));
-}
-
-#[test]
-fn trees_are_carried_over_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = r#"
-        mkdir -p from/lib/modules from/etc from/both from/new/empty to/usr/lib to/etc to/both to/taken
-        echo new >from/lib/modules/x.ko; ln -s usr/lib to/lib
-        echo new >from/etc/file; ln from/etc/file from/etc/again; echo old >to/etc/file; echo kept >to/etc/other
-        chmod 700 from/both; chmod 755 to/both
-        echo file >from/taken; mkdir to/full; echo kept >to/full/kept; echo file >from/full; ln -s both from/filled
-        mkdir -p to/filled/folder; echo old >to/one; ln to/one to/other; echo new >from/one
-        ln -s /nowhere from/link; echo left >from/stays; mkfifo from/pipe
-        ln -s usr/lib from/same; ln -s usr/lib to/same"#;
-    sh(dir.path(), script, &[]);
-    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-    let stays = from.join("stays");
-    let leave = |path: &Path| path == stays;
-    let mut carrier = carry::Carrier::new(&from, &to, &leave).unwrap();
-    carrier.tree(&from).unwrap();
-    let text = |path: &str| std::fs::read_to_string(to.join(path)).unwrap();
-    assert_eq!((text("usr/lib/modules/x.ko").as_str(), text("etc/file").as_str()), ("new\n", "new\n"));
-    assert_eq!((text("etc/other").as_str(), text("taken").as_str()), ("kept\n", "file\n"));
-    let data = |path: &str| std::fs::symlink_metadata(to.join(path)).unwrap();
-    assert_eq!(data("etc/file").ino(), data("etc/again").ino());
-    assert_eq!(data("both").mode() & 0o777, 0o700);
-    assert!(data("lib").is_symlink() && data("new/empty").is_dir() && !to.join("stays").exists());
-    assert_eq!(std::fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere"));
-    // As Linux does: rmdir for a folder in the way, and a file is written over with all its names.
-    assert_eq!((text("full/kept").as_str(), text("other").as_str()), ("kept\n", "new\n"));
-    assert!(data("filled/folder").is_dir());
-    let names = |paths: &[PathBuf]| -> Vec<String> {
-        paths.iter().map(|p| p.strip_prefix(&to).unwrap().to_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(names(&carrier.kept), ["filled", "full"]);
-    let carried = names(&carrier.carried);
-    let has = |name: &str| carried.iter().any(|path| path == name);
-    assert!(!has("same") && !has("full") && has("new/empty"), "{carried:?}");
-}
-
-/// Every link of the runtime here leads outside where it is followed as the tests' own root has it.
-#[test]
-fn links_of_the_runtime_stay_inside_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = r#"
-        mkdir -p from/var/run from/sbin from/up/deep from/lost from/file to/only-here/bin to/var
-        ln -s /only-here to/var/run; ln -s /only-here/bin to/sbin; ln -s ../../../../../../../only-here to/up
-        ln -s /not-there to/lost; ln -s /only-here/text to/file; echo text >to/only-here/text
-        ln -s /only-here/../up/./bin/ to/chain; ln -s round to/round; ln -s /sbin/init to/init; echo x >to/only-here/bin/init
-        for folder in var/run sbin up/deep lost file; do echo mine >from/$folder/mine; done
-        echo mine >from/init"#;
-    sh(dir.path(), script, &[]);
-    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-    let resolve = |path: &str| inside::resolve(&to, Path::new(path));
-    for (path, at) in [
-        ("/init", "only-here/bin/init"),
-        ("sbin/init", "only-here/bin/init"),
-        ("//chain/../bin/./init", "only-here/bin/init"),
-        ("up/text", "only-here/text"),
-        ("/../..", ""),
-    ] {
-        assert_eq!(resolve(path).unwrap(), to.join(at).components().collect::<PathBuf>(), "{path}");
-    }
-    let kind = |path: &str| resolve(path).unwrap_err();
-    assert_eq!(kind("lost").kind(), std::io::ErrorKind::NotFound);
-    assert_eq!(kind("file/..").kind(), std::io::ErrorKind::NotADirectory);
-    assert_eq!(kind("round/x").raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
-
-    let nothing = |_: &Path| false;
-    let mut carrier = carry::Carrier::new(&from, &to, &nothing).unwrap();
-    carrier.tree(&from).unwrap();
-    let text = |path: &str| std::fs::read_to_string(to.join(path)).unwrap();
-    // A link that leads to no folder gives way to one, and a link in a file's place to the file.
-    for path in
-        ["only-here/mine", "only-here/bin/mine", "only-here/deep/mine", "lost/mine", "file/mine", "init"]
-    {
-        assert_eq!(text(path), "mine\n", "{path}");
-    }
-    for link in ["var/run", "sbin", "up"] {
-        assert!(to.join(link).is_symlink(), "{link}");
-    }
-    assert_eq!((text("only-here/text").as_str(), text("only-here/bin/init").as_str()), ("text\n", "x\n"));
 }

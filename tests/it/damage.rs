@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use btrsquash::initrd::{self, Encoding};
+use btrsquash::codec::Encoding;
 
 use crate::common::{btrsquash, have, kernel_package, sh};
 use crate::initrd::{archive, device, dir, file, read, symlink, trailer};
@@ -144,8 +144,9 @@ fn cut_and_changed_images_are_refused_or_converted_right() {
 
     let all = entries(release, &module);
     let (head, tail) = all.split_at(9);
-    let pack =
-        |entries: &[crate::initrd::Entry], encoding| initrd::compress(&archive(entries), encoding).unwrap();
+    let pack = |entries: &[crate::initrd::Entry], encoding| {
+        btrsquash::codec::compress(&archive(entries), encoding).unwrap()
+    };
     let mut mix = archive(&[
         dir("kernel"),
         dir("kernel/x86"),

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use btrsquash::codec::Encoding;
 use btrsquash::error::Kind;
-use btrsquash::initrd::{self, Encoding, Initrd, Limits};
+use btrsquash::initrd::{self, Initrd, Limits};
 use btrsquash::tree::{InodeId, Node, Tree};
 use btrsquash::vm;
 use proptest::prelude::*;
@@ -460,7 +461,7 @@ fn early() -> Vec<u8> {
 }
 
 fn packed(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
-    initrd::compress(bytes, encoding).unwrap()
+    btrsquash::codec::compress(bytes, encoding).unwrap()
 }
 
 #[test]

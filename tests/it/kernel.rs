@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use btrsquash::codec::Encoding;
+use btrsquash::contract::{Overlay, RuntimeFrom};
 use btrsquash::error::{Error, Kind};
-use btrsquash::frontend::{Overlay, RuntimeFrom};
-use btrsquash::initrd::{Encoding, Segment};
+use btrsquash::initrd::Segment;
 use btrsquash::kernel::{self, Kernel, Wanted};
 use btrsquash::squashfs::Compression;
 use btrsquash::tree::{Content, Extent, Inode, Node, Tree};

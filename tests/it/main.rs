@@ -10,6 +10,7 @@ mod dracut;
 mod fuzz;
 mod initrd;
 mod kernel;
+mod layout;
 mod outputs;
 mod pages;
 mod qa;

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use btrsquash::assemble::{self, Carry};
 use btrsquash::btrfs::{self, Features};
+use btrsquash::bytes::ReadAt;
+use btrsquash::codec::Encoding;
+use btrsquash::contract::paths::CMDLINE_FILE;
+use btrsquash::convert::layout::{Carry, Image};
+use btrsquash::convert::split;
 use btrsquash::cores::Cores;
-use btrsquash::initrd::Encoding;
-use btrsquash::spool::ReadAt;
 use btrsquash::tree::{Device, Extent, Inode, Node, Tree};
-use btrsquash::{initrd, opened, split, squashfs};
+use btrsquash::{image, initrd, squashfs};
 use serde_json::Value;
 
 use crate::common::{
@@ -271,7 +273,7 @@ fn write_runtime(tree: &Tree, path: &Path) {
 
 /// The runtime's tree of an image.
 fn runtime(old: &Path) -> Tree {
-    let old = opened::open(old, &initrd::Limits::default(), &|_| ()).unwrap();
+    let old = image::open(old, &initrd::Limits::default(), &|_| ()).unwrap();
     split::split(old.initrd.as_ref().unwrap(), &old.class, &[]).runtime
 }
 
@@ -644,16 +646,16 @@ fn a_runtime_is_found_however_it_is_carried() {
     front_end.file("init", 0o755, b"#!/bin/sh\n").unwrap();
     front_end.directory(".btrsquash", 0o755).unwrap();
     front_end.file(".btrsquash/config", 0o644, b"handover=bare\n").unwrap();
-    let packed = initrd::compress(&front_end.finish().unwrap(), Encoding::Xz).unwrap();
+    let packed = btrsquash::codec::compress(&front_end.finish().unwrap(), Encoding::Xz).unwrap();
     let file = File::open(&squashfs).unwrap();
     for (name, carry) in [("regular", Carry::Regular), ("retained", Carry::Retained)] {
-        let image = assemble::Image {
+        let image = Image {
             old: &Vec::new(),
             early: &[],
             early_bodies: &[],
             bootconfig: None,
             squashfs: Some((&file, carry)),
-            extra: &|_| vec![(assemble::CMDLINE_FILE.into(), b"root=live:x\n".to_vec())],
+            extra: &|_| vec![(CMDLINE_FILE.into(), b"root=live:x\n".to_vec())],
             front_end: &packed,
             time: 1,
         };

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use btrsquash::btrfs::{Arch, Hint, Region};
+use btrsquash::bytes::{Hint, ReadAt, Region};
 use btrsquash::cores::Cores;
+use btrsquash::elf::Arch;
 use btrsquash::error::Kind;
-use btrsquash::spool::ReadAt;
 use btrsquash::squashfs::{self, Compression, Options, Written};
 use btrsquash::tree::{Node, Tree};
 use proptest::prelude::*;

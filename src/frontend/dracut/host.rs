@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Dracut, Files, Item, first, put, scripts, underscored};
+use crate::contract::RuntimeFrom;
 use crate::error::Error;
-use crate::frontend::{KernelModules, Plan, RuntimeFrom};
+use crate::frontend::Plan;
 use crate::initrd::{self, Limits};
+use crate::kernel::KernelModules;
 use crate::scratch::Folder;
 use crate::tree::Node;
 

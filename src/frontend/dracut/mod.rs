@@ -12,9 +12,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{FrontEnd, Handover, KernelModules, Overlay, Plan, RuntimeFrom};
+use super::{FrontEnd, Plan};
+use crate::contract::{Handover, Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
+use crate::kernel::KernelModules;
 use crate::tree::Device;
 
 /// The time of every entry of the front-end, seconds since 1970: a file in the initramfs that has another one was

@@ -1,8 +1,9 @@
 //! What we add to dracut's image: its first program and last step, the hooks, and the lists they go by.
 
 use super::{Files, Item, MARKER_TIME, NOT_CARRIED, OURS, OWN, lean, put, root};
+use crate::contract::{Handover, RuntimeFrom};
 use crate::error::Error;
-use crate::frontend::{Handover, Plan, RuntimeFrom};
+use crate::frontend::Plan;
 use crate::tree::Device;
 
 /// Programs that dracut's scripts for a live root, or ours, cannot do without.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frontend::Module;
+use crate::kernel::Module;
 
 fn files(list: &[(&str, Item)]) -> Files {
     let mut files = Files::new();

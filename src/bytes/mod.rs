@@ -1,0 +1,7 @@
+//! Bytes that are read at any offset, spooled to disk, or described region by region.
+
+mod regions;
+mod spool;
+
+pub use regions::{Hint, Region};
+pub use spool::{ReadAt, Slice, Spool, Spooled};

@@ -1,0 +1,371 @@
+//! The command line: one struct a subcommand.
+
+use std::path::PathBuf;
+
+use btrsquash::contract::Overlay;
+use btrsquash::convert::{FrontEndChoice, Layout};
+use btrsquash::squashfs::Compression;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use regex::bytes::Regex;
+
+/// Turns a monolithic initrd into a live image that needs much less RAM.
+#[derive(Debug, Parser)]
+#[command(
+    name = "btrsquash",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 a comparison, budget or boot failed; 2 usage; 3 unsupported or damaged \
+                  input; 4 a tool or kernel module is missing."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Convert a monolithic initrd into a btrfs-in-squashfs live image
+    Convert(Box<Convert>),
+    /// Boot an image in QEMU and watch its console; find the least RAM it boots in, or measure what it uses
+    Boot(Box<Boot>),
+    /// Show what an initrd, converted or not, is made of and the RAM it needs
+    Inspect(Inspect),
+    /// Compare two images: monolith, converted image or bare squashfs
+    Diff(Diff),
+    /// Prove that a converted image holds what the kernel would have unpacked from the old one
+    Verify(Verify),
+    /// Write shell completions
+    Completions {
+        /// The shell to write them for
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages: one to stdout, or all of them into a folder
+    Man {
+        /// Folder that gets one page a subcommand
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Limits on what is read.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// Refuse images that unpack to more than this
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = size)]
+    pub max_unpacked: u64,
+}
+
+/// Budgets that a result has to keep.
+#[derive(Debug, Args)]
+pub struct Budgets {
+    /// Fail (exit 1) when the image is larger than this
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Fail (exit 1) when the least RAM, measured where --measured says so and else computed, is more than this
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_ram: Option<u64>,
+}
+
+/// `btrsquash convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The monolithic initrd
+    pub old: PathBuf,
+    /// The new image [default: OLD's name with .btrsquash.img in place of its ending, in the current folder]
+    #[arg(short, long, value_name = "NEW")]
+    pub output: Option<PathBuf>,
+    /// Where to find kernel modules the image lacks: a folder, a .deb or an .rpm; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub modules: Vec<PathBuf>,
+    /// The kernel that boots the image, to learn its version and what it can unpack
+    #[arg(long, value_name = "VMLINUZ")]
+    pub kernel: Option<PathBuf>,
+    /// How the squashfs is compressed
+    #[arg(long, default_value_t = Compression::Xz, value_parser = one_of(&Compression::ALL.map(Compression::name), compression))]
+    pub compression: Compression,
+    /// Block size of the squashfs, a power of two from 4K to 1M
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block_size)]
+    pub block_size: u32,
+    /// What makes the runtime writable [default: dm where the kernel has dm-snapshot, else overlayfs]
+    #[arg(long, value_parser = one_of(&["dm", "overlayfs"], overlay))]
+    pub overlay: Option<Overlay>,
+    /// Room to write in the runtime's btrfs file system (sparse: it costs nothing until it is written)
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub free_space: u64,
+    /// The front-end: auto, dracut, built-in, or a ready-made initramfs FILE
+    #[arg(long, value_name = "auto|dracut|built-in|FILE", default_value = "auto", value_parser = front_end)]
+    pub front_end: FrontEndChoice,
+    /// Run the dracut of another root: the only way to have code run that is not the host's
+    #[arg(long, value_name = "DIR")]
+    pub dracut_root: Option<PathBuf>,
+    /// One file, or the front-end and squashfs.img apart
+    /// [default: split where --runtime-from names a network or medium, else combined]
+    #[arg(long, value_parser = one_of(&["combined", "split"], layout))]
+    pub layout: Option<Layout>,
+    /// Where the front-end finds the runtime: initramfs, retained, an http://, ftp://, tftp:// or nfs: address,
+    /// media:LABEL=NAME or media:UUID=ID
+    #[arg(long, value_name = "WHERE", default_value = "initramfs")]
+    pub runtime_from: String,
+    /// Drivers for the front-end: net, storage, or modules by name; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub drivers: Vec<String>,
+    /// Arguments to add to the image's own command line (/etc/cmdline.d)
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    pub cmdline: String,
+    /// Convert an image even though it looks like an ordinary front-end
+    #[arg(long)]
+    pub assume_monolith: bool,
+    /// Also write the report to this .json, .txt, .md or .html file; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Also write the report as a web page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Put figures that `boot --measure --json` or `boot --find-min --json` printed into the report:
+    /// old=FILE or new=FILE
+    #[arg(long, value_name = "old|new=FILE")]
+    pub measured: Vec<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// Threads [default: one a core]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Print no report and no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do all checks and say what would be done, then write no image
+    #[arg(long, conflicts_with_all = ["max_size", "max_ram", "measured"])]
+    pub dry_run: bool,
+    /// Limits on what is read.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Budgets.
+    #[command(flatten)]
+    pub budgets: Budgets,
+}
+
+/// `btrsquash boot`.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// The image to boot
+    pub image: PathBuf,
+    /// The kernel to boot it with
+    #[arg(long, value_name = "VMLINUZ")]
+    pub kernel: PathBuf,
+    /// Memory of the machine
+    #[arg(short, long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: u64,
+    /// Success is when this shows on the console
+    #[arg(long, value_name = "REGEX")]
+    pub expect: Option<Regex>,
+    /// Failure is when this shows on the console
+    #[arg(long, value_name = "REGEX")]
+    pub fail: Option<Regex>,
+    /// Arguments to add to the kernel's command line
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    pub timeout: u64,
+    /// Keep the whole console in this file
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Add an argument to QEMU's command line, such as a drive; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu: Vec<String>,
+    /// Find the least RAM in which --expect shows
+    #[arg(long, requires = "expect", conflicts_with = "measure")]
+    pub find_min: bool,
+    /// Least RAM to try with --find-min [default: from the RAM model]
+    #[arg(long, value_name = "MIB", requires = "find_min")]
+    pub from: Option<u64>,
+    /// Most RAM to try with --find-min [default: from the RAM model]
+    #[arg(long, value_name = "MIB", requires = "find_min")]
+    pub to: Option<u64>,
+    /// How close --find-min looks
+    #[arg(long, value_name = "MIB", default_value_t = 16, requires = "find_min", value_parser = clap::value_parser!(u64).range(1..))]
+    pub step: u64,
+    /// Record memory from the first moment to the expected screen
+    #[arg(long, requires = "expect")]
+    pub measure: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `btrsquash inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The image
+    pub image: PathBuf,
+    /// How deep the table of folders goes
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub depth: usize,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Limits on what is read.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Budgets.
+    #[command(flatten)]
+    pub budgets: Budgets,
+}
+
+/// `btrsquash diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The image to compare from
+    pub old: PathBuf,
+    /// The image to compare to
+    pub new: PathBuf,
+    /// Show what changed inside text files
+    #[arg(long)]
+    pub text: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the result as a web page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Exit with 1 where the images differ, as git does
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// Limits on what is read.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Budgets.
+    #[command(flatten)]
+    pub budgets: Budgets,
+}
+
+/// `btrsquash verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The old image
+    pub old: PathBuf,
+    /// The converted image
+    pub new: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Limits on what is read.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+fn front_end(text: &str) -> Result<FrontEndChoice, String> {
+    Ok(match text {
+        "auto" => FrontEndChoice::Auto,
+        "dracut" => FrontEndChoice::Dracut { root: None },
+        "built-in" => FrontEndChoice::BuiltIn,
+        file if std::path::Path::new(file).is_file() => FrontEndChoice::File(file.into()),
+        other => return Err(format!("'{other}' is not auto, dracut or built-in, and there is no such file")),
+    })
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    text.parse().map_err(|e: btrsquash::error::Error| e.to_string())
+}
+
+fn overlay(text: &str) -> Result<Overlay, String> {
+    match text {
+        "dm" => Ok(Overlay::DeviceMapper),
+        "overlayfs" => Ok(Overlay::Overlayfs),
+        _ => Err("expected dm or overlayfs".into()),
+    }
+}
+
+fn layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "combined" => Ok(Layout::Combined),
+        "split" => Ok(Layout::Split),
+        _ => Err("expected combined or split".into()),
+    }
+}
+
+/// Takes one of `names`, which clap shows in the help and in completions, and parses it.
+fn one_of<T: Clone + Send + Sync + 'static>(
+    names: &[&'static str],
+    parse: fn(&str) -> Result<T, String>,
+) -> impl TypedValueParser<Value = T> + use<T> {
+    PossibleValuesParser::new(names.to_vec()).try_map(move |name| parse(&name))
+}
+
+/// A size in bytes: a number with an optional unit. `K`, `M`, `G`, `T` and `KiB`… are powers of 1024, `KB`, `MB`…
+/// powers of 1000.
+///
+/// # Errors
+/// A sentence for the user where it is not a size.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let factor: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(format!("'{text}' is not a size: write 512M, 16GiB or 60MB")),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(|| format!("'{text}' is too large"));
+    }
+    match number.parse::<f64>() {
+        // Below 2^53 the product is exact enough for a limit, and `as` saturates.
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok((value * factor as f64) as u64),
+        _ => Err(format!("'{text}' is not a size: write 512M, 16GiB or 60MB")),
+    }
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    match u32::try_from(size(text)?) {
+        Ok(size) if size.is_power_of_two() && (4096..=1 << 20).contains(&size) => Ok(size),
+        _ => Err(format!("'{text}' is not a block size of squashfs: a power of two from 4K to 1M")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("16GiB"), Ok(16 << 30));
+        assert_eq!(size("60MB"), Ok(60_000_000));
+        assert_eq!(size("60.5MB"), Ok(60_500_000));
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("4096"), Ok(4096));
+        assert!(size("a lot").is_err());
+        assert!(size("99999999999T").is_err());
+        assert_eq!(block_size("128K"), Ok(131_072));
+        assert!(block_size("3K").is_err());
+        assert!(block_size("2M").is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! `btrsquash verify`.
+
+use std::process::ExitCode;
+
+use crate::cli::args::Verify;
+use btrsquash::report::Report;
+use btrsquash::{compare, initrd};
+
+use super::diff::open;
+use super::output::print;
+use super::progress::Progress;
+
+/// Proves that a converted image holds the system of the old one; exit code 1 where it does not.
+///
+/// # Errors
+/// Those of reading the images.
+pub fn verify(options: &Verify) -> anyhow::Result<ExitCode> {
+    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked };
+    let progress = Progress::new(false);
+    let old = open(&options.old, "reading the old image", &limits, &progress)?;
+    let new = open(&options.new, "reading the new image", &limits, &progress)?;
+    progress.bytes("verifying", 0, 0);
+    let verification = compare::verify(&old, &new)?;
+    drop(progress);
+    print(&Report::Verification(&verification), options.json)?;
+    // What is wrong was said: it is the result, not an error.
+    Ok(ExitCode::from(u8::from(!verification.holds)))
+}

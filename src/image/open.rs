@@ -1,0 +1,318 @@
+//! Any image, opened: an initrd, converted or not, or a bare file system image → the system that is inside.
+//!
+//! Nothing is mounted and nothing is copied: the content of a converted image is unpacked when it is read, through
+//! cpio, squashfs and btrfs, a block at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::btrfs;
+use crate::bytes::{ReadAt, Slice};
+use crate::error::Error;
+use crate::image::classify::{Classification, Verdict, classify};
+use crate::image::embedded::{Body, Carried, carried, rootfs};
+use crate::image::overlay::Appended;
+use crate::initrd::{self, Initrd, Limits};
+use crate::ram::{self, Facts};
+use crate::report::{Identity, Layer, units};
+use crate::squashfs;
+use crate::tree::{Node, Tree, display};
+
+/// A file system image inside an image.
+pub struct FileSystem {
+    /// `squashfs` or `btrfs`.
+    pub kind: &'static str,
+    /// The file that holds it, as people are told.
+    pub path: String,
+    /// How errors call it.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub source: Arc<dyn ReadAt>,
+    /// What is in it.
+    pub tree: Tree,
+}
+
+/// What was appended to a converted image.
+#[derive(Debug, Default)]
+pub struct Additional {
+    /// Numbers of the segments that are neither early nor of the conversion's making.
+    pub segments: Vec<usize>,
+    /// How many paths of the system are theirs.
+    pub paths: u64,
+    /// Whether they bring an /init, which the kernel starts in place of the front-end's own.
+    pub init: bool,
+}
+
+/// An image that was opened.
+pub struct Opened {
+    /// The file, as the user named it.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub source: Arc<dyn ReadAt>,
+    /// The image as the kernel unpacks it; `None` for a bare file system image.
+    pub initrd: Option<Initrd>,
+    /// The squashfs that the initrd carries, where its system lies in there.
+    pub carried: Option<Carried>,
+    /// The file systems inside, outermost first.
+    pub layers: Vec<FileSystem>,
+    /// The system: the innermost tree, and over it what the front-end carries into it at boot.
+    pub system: Tree,
+    /// What was appended to the image after its conversion.
+    pub appended: Additional,
+    /// Whether the image was converted and its runtime is elsewhere: the system is then that of the front-end.
+    pub apart: bool,
+    /// What the image is; `None` for a bare file system image.
+    pub verdict: Option<Verdict>,
+    /// What the system is.
+    pub class: Classification,
+    /// What speaks for the verdict, a sentence each.
+    pub why: Vec<String>,
+    /// Whatever else is to be known, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Opens the image `path`; `progress` is told how many of its bytes were read.
+///
+/// # Errors
+/// [`crate::error::Kind::Input`] where it is none of the kinds of image that can be opened, or is damaged.
+pub fn open(path: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Opened, Error> {
+    let file = initrd::open(path)?;
+    read(Arc::new(file), path, limits, progress)
+}
+
+/// Opens the image with the bytes `source`; `name` is what errors call it.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(
+    source: Arc<dyn ReadAt>,
+    name: &Path,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+) -> Result<Opened, Error> {
+    let mut layers = Layers { limits, list: Vec::new(), notes: Vec::new() };
+    if squashfs::is_squashfs(source.as_ref()) {
+        let system = layers.squashfs(Arc::clone(&source), String::new(), name.to_owned())?;
+        return Ok(bare(source, name, layers, system));
+    }
+    if btrfs::is_btrfs(source.as_ref()) {
+        let system = layers.btrfs(Arc::clone(&source), String::new(), name.to_owned())?;
+        return Ok(bare(source, name, layers, system));
+    }
+    let initrd = initrd::read(source.as_ref(), name, limits, progress)?;
+    let outer = classify(&initrd);
+    let carried = carried(&initrd);
+    layers.notes.extend(initrd.notes.iter().cloned());
+    let apart = carried.is_none() && matches!(outer.verdict, Verdict::Converted(_));
+    let mut additional = Additional::default();
+    let (system, class) = match &carried {
+        None => {
+            if apart {
+                additional.segments = Appended::of(&initrd).map_or_else(Vec::new, |it| it.segments());
+                layers.notes.push(
+                    "the runtime is apart, in a file of its own: what is told here is the front-end's".into(),
+                );
+            }
+            (initrd.tree.clone(), outer.clone())
+        }
+        Some(carried) => {
+            let path = display(&carried.path);
+            let inner: Arc<dyn ReadAt> = match &carried.body {
+                Body::File(id) => squashfs::file(&initrd.tree, *id)
+                    .ok_or_else(|| Error::input(format!("/{path} is no file")).file(name))?,
+                Body::Skipped(range) => Arc::new(Slice::new(Arc::clone(&source), range.clone())),
+            };
+            let within = inside(name, &path);
+            let runtime = layers.squashfs(inner, path, within)?;
+            let system;
+            (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
+            let class = classify(&of_tree(&system));
+            (system, class)
+        }
+    };
+    Ok(Opened {
+        name: name.to_owned(),
+        source,
+        initrd: Some(initrd),
+        carried,
+        layers: layers.list,
+        system,
+        appended: additional,
+        apart,
+        verdict: Some(outer.verdict),
+        class,
+        why: outer.why,
+        notes: layers.notes,
+    })
+}
+
+/// The runtime with what was appended to the image laid over it, and the notes on that.
+fn with_appended(initrd: &Initrd, runtime: Tree, notes: &mut Vec<String>) -> (Tree, Additional) {
+    let Some(appended) = Appended::of(initrd) else {
+        notes.push(
+            "the front-end is not of btrsquash's making: what it carries into the runtime is not told".into(),
+        );
+        return (runtime, Additional::default());
+    };
+    let over = appended.over(runtime);
+    let found = Additional {
+        segments: appended.segments(),
+        paths: over.paths.len() as u64,
+        init: appended.takes_over(),
+    };
+    if found.paths > 0 {
+        notes.push(format!(
+            "appended: {} laid over the runtime, as the front-end does at boot",
+            units::count(found.paths, "path")
+        ));
+    } else if !found.segments.is_empty() {
+        notes.push("appended: nothing that goes into the runtime".into());
+    }
+    if let Some(first) = over.failed.first() {
+        notes.push(format!(
+            "appended: {} that cannot be carried into the runtime, where something else stands; the first is /{}",
+            units::count(over.failed.len() as u64, "path"),
+            display(first)
+        ));
+    }
+    if found.init {
+        notes.push(
+            "appended: an /init, which starts in place of the front-end's own: no runtime is mounted".into(),
+        );
+    }
+    (over.system, found)
+}
+
+/// `IMAGE:PATH`: how errors call a file inside an image.
+fn inside(image: &Path, path: &str) -> PathBuf {
+    PathBuf::from(format!("{}:/{}", image.display(), path.trim_start_matches('/')))
+}
+
+/// An initrd that unpacks to `tree` and is nothing else.
+fn of_tree(tree: &Tree) -> Initrd {
+    Initrd {
+        tree: tree.clone(),
+        segments: Vec::new(),
+        writers: Vec::new(),
+        size: 0,
+        early_paths: Vec::new(),
+        early_bodies: Vec::new(),
+        skipped_bodies: Vec::new(),
+        bootconfig: None,
+        notes: Vec::new(),
+    }
+}
+
+fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) -> Opened {
+    let class = classify(&of_tree(&system));
+    let kinds: Vec<&str> = layers.list.iter().map(|layer| layer.kind).collect();
+    Opened {
+        name: name.to_owned(),
+        source,
+        initrd: None,
+        carried: None,
+        layers: layers.list,
+        system,
+        appended: Additional::default(),
+        apart: false,
+        verdict: None,
+        class,
+        why: vec![format!("the file is the {} itself: no kernel unpacks it", kinds.join(" with the "))],
+        notes: layers.notes,
+    }
+}
+
+/// The file systems while they are being opened.
+struct Layers<'a> {
+    limits: &'a Limits,
+    list: Vec<FileSystem>,
+    notes: Vec<String>,
+}
+
+impl Layers<'_> {
+    /// Opens a squashfs and what is inside it; gives the innermost tree.
+    fn squashfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
+        let tree = squashfs::read(Arc::clone(&source), &name)?;
+        self.bounded(&tree, &name)?;
+        let inner = rootfs(&tree).and_then(|(path, id)| Some((path, squashfs::file(&tree, id)?)));
+        self.list.push(FileSystem { kind: "squashfs", path, name: name.clone(), source, tree: tree.clone() });
+        match inner {
+            Some((path, file)) if btrfs::is_btrfs(file.as_ref()) => {
+                self.btrfs(file, path.to_owned(), inside(&name, path))
+            }
+            Some((path, _)) => {
+                self.notes.push(format!("{path} is no btrfs file system: what is in it cannot be seen"));
+                Ok(tree)
+            }
+            None => Ok(tree),
+        }
+    }
+
+    /// Refuses a tree with more content than may be unpacked, holes left out. Files can share what is stored: a few blocks
+    /// are content without end to whoever reads all files.
+    fn bounded(&self, tree: &Tree, name: &Path) -> Result<(), Error> {
+        let limit = self.limits.max_unpacked;
+        let extents = tree.inodes.iter().flat_map(|inode| match &inode.node {
+            Node::Regular(content) => content.extents.as_slice(),
+            _ => &[],
+        });
+        if extents.fold(0, |sum: u64, extent| sum.saturating_add(extent.len)) > limit {
+            return Err(Error::input(format!("the files hold more than the {limit} bytes allowed"))
+                .file(name)
+                .hint("if you trust it, raise --max-unpacked"));
+        }
+        Ok(())
+    }
+
+    fn btrfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
+        let tree = btrfs::read(Arc::clone(&source), &name, self.limits.max_unpacked)?;
+        self.bounded(&tree, &name)?;
+        self.list.push(FileSystem { kind: "btrfs", path, name, source, tree: tree.clone() });
+        Ok(tree)
+    }
+}
+
+impl Opened {
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// What it is, for a report.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let mut identity = Identity::from(&self.class);
+        identity.verdict = match &self.verdict {
+            Some(verdict) => verdict.to_string(),
+            None => self.layers.first().map_or("file system", |layer| layer.kind).to_owned(),
+        };
+        identity.why.clone_from(&self.why);
+        identity
+    }
+
+    /// The file systems inside, for a report.
+    #[must_use]
+    pub fn layers(&self) -> Vec<Layer> {
+        let row = |layer: &FileSystem| Layer {
+            kind: layer.kind.to_owned(),
+            path: if layer.path.is_empty() { "the file itself".to_owned() } else { layer.path.clone() },
+            bytes: layer.source.len(),
+            entries: layer.tree.walk().count() as u64,
+        };
+        self.layers.iter().map(row).collect()
+    }
+
+    /// What the RAM model has to know; `None` for a bare file system image, which no kernel unpacks.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        let initrd = self.initrd.as_ref()?;
+        let class = Classification { verdict: self.verdict.clone()?, ..self.class.clone() };
+        let mut facts = ram::of(initrd, &class);
+        if let Some(Carried { body: Body::File(_), .. }) = &self.carried {
+            // Wherever it lies in the image.
+            facts.pinned = self.layers.first().map_or(0, |layer| layer.source.len()).next_multiple_of(4096);
+        }
+        Some(facts)
+    }
+}
