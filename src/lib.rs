@@ -7,25 +7,25 @@
 
 pub mod contract;
 
-pub mod bytes;
-pub mod codec;
+pub mod error;
+pub mod scratch;
+pub mod output;
 pub mod cores;
 pub mod elf;
-pub mod error;
-pub mod output;
-pub mod scratch;
+pub mod bytes;
+pub mod codec;
 pub mod tree;
 
-pub mod btrfs;
-pub mod frontend;
-pub mod image;
 pub mod initrd;
 pub mod kernel;
+pub mod btrfs;
 pub mod squashfs;
+pub mod image;
+pub mod frontend;
 
+pub mod ram;
+pub mod inspect;
 pub mod compare;
 pub mod convert;
-pub mod inspect;
-pub mod ram;
-pub mod report;
 pub mod vm;
+pub mod report;
