@@ -126,7 +126,9 @@ fn uptime() -> i64 {
     let mut time = [0; 2];
     // SAFETY: a struct timespec is two longs.
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
-    (time[0] * 1000 + time[1] / 1_000_000) as i64
+    #[allow(clippy::unnecessary_cast, reason = "a long has 32 bits on some machines")]
+    let milliseconds = time[0] as i64 * 1000 + time[1] as i64 / 1_000_000;
+    milliseconds
 }
 
 fn watch(eyes: &Eyes) {
