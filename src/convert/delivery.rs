@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::layout;
-use super::{Output, Request};
+use super::request::Request;
 use crate::contract::RuntimeFrom;
 use crate::report::units;
 
@@ -92,9 +92,8 @@ pub(super) fn entries(request: &Request, runtime: &Path) -> String {
     text
 }
 
-/// What the report says of two parts.
-pub(super) fn notes(request: &Request, output: &Output) -> Vec<String> {
-    let front = output.parts.total;
+/// What the report says about two files, the one to load first being `front` bytes long.
+pub(super) fn notes(request: &Request, front: u64) -> Vec<String> {
     let limits: Vec<String> = POWERPC
         .iter()
         .map(|(limit, what)| {

@@ -1,72 +1,21 @@
 //! What was done → the report.
 
-use super::{Layout, Made, Maker, Output, Prepared, Request};
-use crate::btrfs::Features;
-use crate::codec::Encoding;
+use super::assemble::Output;
+use super::build::Built;
+use super::preflight::{Maker, Prepared};
+use super::request::{Layout, Request};
 use crate::compare;
-use crate::contract::{Handover, Overlay, RuntimeFrom};
+use crate::contract::Handover;
 use crate::error::Error;
 use crate::image::classify::Classification;
 use crate::initrd::Limits;
-use crate::kernel::Kernel;
 use crate::kernel::{KernelModules, Module};
 use crate::ram::{self, Facts, Rootfs};
 use crate::report::{
-    self, Added, Choice, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
+    self, Added, Conversion, Folder, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
     Portion, TextDifference, Tool, gather,
 };
 use crate::tree::Tree;
-
-/// Notes down what was chosen, and why.
-pub(super) fn choices(
-    request: &Request,
-    kernels: &[Kernel],
-    encoding: Option<Encoding>,
-    overlay: Overlay,
-    class: &Classification,
-    choices: &mut Vec<Choice>,
-) {
-    let mut add = |what: &str, chosen: String, why: &str| {
-        choices.push(Choice { what: what.into(), chosen, why: why.into() })
-    };
-    let asked = "asked for with --overlay";
-    let why = match (request.overlay, overlay) {
-        (Some(_), _) => asked,
-        (None, Overlay::DeviceMapper) => "the default, and the kernel has dm-snapshot",
-        (None, Overlay::Overlayfs) => "dm-snapshot was not found for every kernel",
-    };
-    add("overlay", overlay.to_string(), why);
-    let features = Features::for_kernels(kernels.iter().map(|k| k.modules.version.as_str()));
-    let oldest = kernels.iter().map(|k| k.modules.version.as_str()).collect::<Vec<_>>().join(", ");
-    add("btrfs features", features.notes().join("; "), &format!("what kernel {oldest} can mount"));
-    let bcj = request.compression == crate::squashfs::Compression::Xz && kernels.iter().all(|k| k.bcj);
-    let filter = if bcj { ", branch filter for machine code" } else { "" };
-    add(
-        "squashfs",
-        format!("{}, blocks of {} KiB{filter}", request.compression, request.block_size >> 10),
-        if bcj {
-            "the kernel's xz has the filter"
-        } else {
-            "--compression and --block-size, or their defaults"
-        },
-    );
-    if let Some(encoding) = encoding {
-        add("front-end's compression", encoding.to_string(), "the best that every kernel is known to unpack");
-    }
-    let handover = match class.handover {
-        Handover::Bare => "/proc, /sys, /dev and /run unmounted",
-        Handover::Mounted => "/proc, /sys, /dev and /run mounted",
-    };
-    add("hand-over", handover.into(), &class.handover_why);
-    let place = match &request.runtime {
-        RuntimeFrom::Initramfs => "in the initramfs".into(),
-        RuntimeFrom::Retained => "in the image as the boot loader placed it, never copied".into(),
-        RuntimeFrom::Network(address) => format!("fetched from {address}"),
-        RuntimeFrom::Label(label) => format!("on the medium labelled {label}"),
-        RuntimeFrom::Uuid(uuid) => format!("on the medium with UUID {uuid}"),
-    };
-    add("runtime", place, "--runtime-from, or its default");
-}
 
 fn is_systemd(class: &Classification) -> bool {
     class.handover == Handover::Mounted
@@ -119,13 +68,13 @@ pub(super) fn dry_run(request: &Request, prepared: &Prepared) -> Result<Conversi
 pub(super) fn done(
     request: &Request,
     prepared: &Prepared,
-    made: &Made,
+    built: &Built,
     output: &mut Output,
 ) -> Result<Conversion, Error> {
     let mut report = dry_run(request, prepared)?;
     report.dry_run = false;
     let parts = &output.parts;
-    let squashfs = if output.runtime.is_none() { made.written.size } else { 0 };
+    let squashfs = if output.runtime.is_none() { built.written.size } else { 0 };
     let runtime = output.runtime.as_ref().map_or(0, |(_, bytes)| *bytes);
     let total = parts.total + runtime;
     let small = parts.squashfs_cpio - squashfs;
@@ -148,24 +97,24 @@ pub(super) fn done(
             ],
         ),
     });
-    report.front_end = Some(front_end(prepared, made));
-    report.text_differences = text_differences(prepared, made)?;
+    report.front_end = Some(front_end(prepared, built));
+    report.text_differences = text_differences(prepared, built)?;
     let facts = new_facts(request, output)?;
     report.ram_after = Some(facts.ram(Rootfs::Tmpfs));
     report.notes.push(format!(
         "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
-        report::units::size(made.facts.data),
-        report::units::size(made.facts.metadata),
-        report::units::size(made.facts.shared),
+        report::units::size(built.facts.data),
+        report::units::size(built.facts.metadata),
+        report::units::size(built.facts.shared),
     ));
-    report.notes.extend(made.notes.iter().cloned());
+    report.notes.extend(built.notes.iter().cloned());
     if request.layout == Layout::Split {
-        report.notes.extend(super::delivery::notes(request, output));
+        report.notes.extend(super::delivery::notes(request, output.parts.total));
     }
     Ok(report)
 }
 
-fn front_end(prepared: &Prepared, made: &Made) -> FrontEndPart {
+fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
     let (encoding, unpacked, kernels) = match &prepared.maker {
         Maker::File(ready) => {
             let segments = &ready.image.segments;
@@ -174,7 +123,7 @@ fn front_end(prepared: &Prepared, made: &Made) -> FrontEndPart {
             (encodings.join(", "), segments.iter().map(|s| s.unpacked).sum(), &[][..])
         }
         Maker::Dracut(_) | Maker::BuiltIn => {
-            (prepared.encoding.to_string(), made.front_end.cpio.len() as u64, &prepared.modules[..])
+            (prepared.encoding.to_string(), built.front_end.cpio.len() as u64, &prepared.modules[..])
         }
     };
     let kernel = |kernel: &KernelModules| {
@@ -186,12 +135,12 @@ fn front_end(prepared: &Prepared, made: &Made) -> FrontEndPart {
         }
     };
     FrontEndPart {
-        maker: made.front_end.maker.clone(),
+        maker: built.front_end.maker.clone(),
         encoding,
-        compressed: made.packed.len() as u64,
+        compressed: built.packed.len() as u64,
         unpacked,
         kernels: kernels.iter().map(kernel).collect(),
-        notes: made.front_end.notes.clone(),
+        notes: built.front_end.notes.clone(),
     }
 }
 
@@ -208,12 +157,12 @@ const DIFF_LINES: usize = 120;
 
 /// Text files of the front-end that stand at the path of another in the old image. The runtime's own are its files,
 /// byte for byte, which `verify` proves.
-fn text_differences(prepared: &Prepared, made: &Made) -> Result<Vec<TextDifference>, Error> {
-    if made.front_end.cpio.is_empty() {
+fn text_differences(prepared: &Prepared, built: &Built) -> Result<Vec<TextDifference>, Error> {
+    if built.front_end.cpio.is_empty() {
         return Ok(Vec::new());
     }
     let name = std::path::Path::new("the front-end");
-    let front = crate::initrd::read(&made.front_end.cpio, name, &Limits::default(), &|_| ())?.tree;
+    let front = crate::initrd::read(&built.front_end.cpio, name, &Limits::default(), &|_| ())?.tree;
     let old = &prepared.image.tree;
     let mut left = DIFF_LINES;
     let mut differences = Vec::new();

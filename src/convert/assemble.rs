@@ -1,0 +1,137 @@
+//! Puts the parts together: the new image, and the files next to it when the runtime is kept separate.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::build::Built;
+use super::delivery;
+use super::layout::{self, Carry, Image};
+use super::preflight::{Maker, Prepared};
+use super::request::{Layout, Request};
+use crate::bytes::ReadAt;
+use crate::contract::RuntimeFrom;
+use crate::contract::paths::CMDLINE_FILE;
+use crate::error::Error;
+use crate::frontend::{built_in, dracut};
+use crate::initrd;
+use crate::output::OutputFile;
+use crate::ram;
+
+/// The files written so far; they get their names in [`Output::commit`].
+pub(super) struct Output {
+    pub(super) image: OutputFile,
+    pub(super) parts: layout::Parts,
+    /// The files next to the image.
+    beside: Vec<OutputFile>,
+    /// Path and size in bytes of the runtime, when it is one of them.
+    pub(super) runtime: Option<(PathBuf, u64)>,
+}
+
+impl Output {
+    /// Gives every file its name, the image last.
+    pub(super) fn commit(self) -> Result<(), Error> {
+        for file in self.beside {
+            file.commit()?;
+        }
+        self.image.commit()
+    }
+}
+
+/// Writes the new image, and the runtime and boot loader entries next to it when they are separate files.
+pub(super) fn write(
+    request: &Request,
+    old: &File,
+    prepared: &Prepared,
+    built: &Built,
+) -> anyhow::Result<Output> {
+    let early: Vec<_> =
+        prepared.image.segments.iter().filter(|s| s.early).map(initrd::Segment::range).collect();
+    let split = request.layout == Layout::Split;
+    let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
+    let cmdline = cmdline(request, prepared, built);
+    let checksum = checksum(request, prepared, built)?;
+    let extra = |offset: u64| {
+        let mut files = vec![(CMDLINE_FILE.to_owned(), cmdline.clone().into_bytes())];
+        files.extend(checksum.clone());
+        if carry == Carry::Retained {
+            files.push(built_in::retained(offset, built.written.size));
+        }
+        files
+    };
+    let parts = Image {
+        old,
+        early: &early,
+        early_bodies: &prepared.image.early_bodies,
+        bootconfig: prepared.image.bootconfig.clone(),
+        squashfs: (!split).then_some((&built.squashfs as &dyn ReadAt, carry)),
+        extra: &extra,
+        front_end: &built.packed,
+        time: prepared.time,
+    };
+    let mut image = OutputFile::create(&request.new, request.force)?;
+    let parts = parts
+        .write(&mut image)
+        .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&request.new))?;
+    let mut output = Output { image, parts, beside: Vec::new(), runtime: None };
+    if split {
+        separate(request, built, &mut output)?;
+    }
+    Ok(output)
+}
+
+/// Writes the runtime and the boot loader entries to files of their own.
+fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Result<()> {
+    let path = layout::runtime_file(&request.new);
+    let mut file = OutputFile::create(&path, request.force)?;
+    let mut squashfs = &built.squashfs;
+    squashfs.rewind().context("reading the squashfs back")?;
+    let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
+    file.flush().context("copying the squashfs")?;
+    output.beside.push(file);
+    let entries = layout::entries_file(&request.new);
+    let mut file = OutputFile::create(&entries, request.force)?;
+    file.write_all(delivery::entries(request, &path).as_bytes())
+        .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&entries))?;
+    output.beside.push(file);
+    output.runtime = Some((path, bytes));
+    Ok(())
+}
+
+/// The file with the checksum of a squashfs that travels in the image, for the front-end that checks it.
+fn checksum(
+    request: &Request,
+    prepared: &Prepared,
+    built: &Built,
+) -> anyhow::Result<Option<(String, Vec<u8>)>> {
+    let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
+    if !in_image || !matches!(prepared.maker, Maker::BuiltIn) {
+        return Ok(None);
+    }
+    let mut squashfs = &built.squashfs;
+    squashfs.rewind().context("reading the squashfs back")?;
+    Ok(Some(built_in::made_with(&mut squashfs).context("reading the squashfs back")?))
+}
+
+/// The content of the file in /etc/cmdline.d: where the root is, how it becomes writable, the user's own arguments, and
+/// the size of a runtime that is in RAM but not in the image.
+fn cmdline(request: &Request, prepared: &Prepared, built: &Built) -> String {
+    let plan = prepared.plan(request);
+    let mut line = match &prepared.maker {
+        Maker::Dracut(_) | Maker::File(_) => dracut::cmdline(&plan, Some(&request.cmdline)),
+        Maker::BuiltIn => format!("{} {}", built_in::cmdline(&plan), request.cmdline),
+    };
+    line.truncate(line.trim_end().len());
+    let outside = match request.runtime {
+        RuntimeFrom::Network(_) => Some(ram::FETCHED),
+        RuntimeFrom::Initramfs if request.layout == Layout::Split => Some(ram::BESIDE),
+        _ => None,
+    };
+    if let Some(word) = outside {
+        line.push_str(&format!(" {word}{}", built.written.size));
+    }
+    line.push('\n');
+    line
+}
