@@ -9,7 +9,7 @@ use btrsquash::bytes::ReadAt;
 use btrsquash::initrd;
 use btrsquash::tree::Tree;
 
-use crate::common::{have, installer, root, run, sh};
+use crate::support::{have, installer, root, run, sh};
 
 /// Writes the image as a sparse file.
 pub fn write(image: &dyn ReadAt, path: &Path) {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::{
+use crate::convert;
+use crate::dracut::{SYSTEMD_MIB, appended};
+use crate::support::{
     FIRST_SCREEN, INSTALLER, assets, boot, btrsquash, console, converted, have, installer, kernel_package,
     reaches, root, sh, skip, systemd_image, told,
 };
-use crate::convert;
-use crate::dracut::{SYSTEMD_MIB, appended};
 
 const MB: u64 = 1_000_000;
 const MIB: u64 = 1 << 20;

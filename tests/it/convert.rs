@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::btrfs::COMPARE;
-use crate::common::{
+use crate::support::{
     FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, root, run, sh, skip,
 };
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use btrsquash::codec::Encoding;
 
-use crate::common::{btrsquash, have, kernel_package, sh};
-use crate::initrd::{archive, device, dir, file, read, symlink, trailer};
+use crate::support::newc::{archive, device, dir, file, symlink, trailer};
+use crate::support::rootfs::read;
+use crate::support::{btrsquash, have, kernel_package, sh};
 
 /// Truncated at so many places, all images together.
 const CUTS: usize = 300;
@@ -19,7 +20,7 @@ const CHANGES: usize = 1000;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// A small system whose kernel has a real module, and the rest built in.
-fn entries(release: &str, module: &[u8]) -> Vec<crate::initrd::Entry> {
+fn entries(release: &str, module: &[u8]) -> Vec<crate::support::newc::Entry> {
     let modules = format!("lib/modules/{release}");
     let builtin = "kernel/drivers/md/dm-mod.ko\nkernel/drivers/md/dm-snapshot.ko\nkernel/fs/btrfs/btrfs.ko\n\
                    kernel/fs/squashfs/squashfs.ko\nkernel/crypto/crc32c_generic.ko\n";
@@ -144,7 +145,7 @@ fn cut_and_changed_images_are_refused_or_converted_right() {
 
     let all = entries(release, &module);
     let (head, tail) = all.split_at(9);
-    let pack = |entries: &[crate::initrd::Entry], encoding| {
+    let pack = |entries: &[crate::support::newc::Entry], encoding| {
         btrsquash::codec::compress(&archive(entries), encoding).unwrap()
     };
     let mut mix = archive(&[

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::common::{
+use crate::support::{
     FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, reaches, root, run,
     sh, systemd_image, told,
 };

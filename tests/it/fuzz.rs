@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::{have, kernel_package, sh};
 use crate::kernel::rpm;
+use crate::support::{have, kernel_package, sh};
 
 #[path = "../fuzz/targets.rs"]
 mod targets;

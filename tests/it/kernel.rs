@@ -14,7 +14,7 @@ use btrsquash::kernel::{self, Kernel, Wanted};
 use btrsquash::squashfs::Compression;
 use btrsquash::tree::{Content, Extent, Inode, Node, Tree};
 
-use crate::common::{have, kernel_package, run, sh};
+use crate::support::{have, kernel_package, run, sh};
 
 const RELEASE: &str = "6.1.0-50-amd64";
 

@@ -1,18 +1,24 @@
-//! Integration tests against the built binary and the real tools and images.
+//! Integration tests against the built binary and the real tools and images: one file a subject, builders and oracles
+//! in `support`.
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
+mod appended;
 mod btrfs;
 mod built_in;
-mod common;
 mod convert;
 mod damage;
+mod diff;
 mod dracut;
 mod fuzz;
 mod initrd;
+mod inspect;
 mod kernel;
 mod layout;
 mod outputs;
 mod pages;
-mod qa;
+mod reports;
 mod squashfs;
+mod verify;
 mod vm;

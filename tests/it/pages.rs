@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{btrsquash, have, installer, run};
-use crate::qa::text_converted;
+use crate::support::images::text_converted;
+use crate::support::{btrsquash, have, installer, run};
 
 /// Looks at every frame and writes what it finds as JSON into the page. A frame is as wide as a phone or a desk's
 /// screen: Chromium's own window cannot be as narrow as a phone.

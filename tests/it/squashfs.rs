@@ -17,7 +17,7 @@ use btrsquash::tree::{Node, Tree};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{have, root, run, sh};
+use crate::support::{have, root, run, sh};
 
 const PATH: &str = "LiveOS/rootfs.img";
 const TIME: u32 = 1_600_000_000;

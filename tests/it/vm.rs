@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::common::{
+use crate::support::{
     FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, follows_schema, have, installer, kernel_package,
     run, sh,
 };

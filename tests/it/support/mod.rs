@@ -1,5 +1,8 @@
 //! What every integration test needs: the binary, the tools, the real images.
-#![allow(dead_code)]
+
+pub mod images;
+pub mod newc;
+pub mod rootfs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
