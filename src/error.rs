@@ -1,7 +1,9 @@
 //! The errors on which a caller branches, and the exit code of each.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What kind of failure an [`Error`] is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Kind {
     Input,
     /// A tool or a kernel module is missing (exit code 4).
     Missing,
+    /// A device failed or is full: nothing is wrong with the input (exit code 5).
+    Io,
 }
 
 impl Kind {
@@ -25,6 +29,7 @@ impl Kind {
             Self::Usage => 2,
             Self::Input => 3,
             Self::Missing => 4,
+            Self::Io => 5,
         }
     }
 }
@@ -36,13 +41,13 @@ pub struct Place {
     pub file: Option<PathBuf>,
     /// The segment of an initrd, counted from 1.
     pub segment: Option<usize>,
-    /// Byte offset in `file` (or, where `segment` is compressed and `unpacked` is set, in the unpacked segment).
+    /// Byte offset in `file`, or in the unpacked segment if `unpacked` is set.
     pub offset: Option<u64>,
     /// Whether `offset` counts bytes of the unpacked segment.
     pub unpacked: bool,
 }
 
-/// An error that tells the user what was found, where, what was expected and what to do.
+/// An error that says what was found, where, what was expected and what to do.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// What kind of failure it is.
@@ -53,12 +58,27 @@ pub struct Error {
     pub what: String,
     /// What the user can do about it.
     pub hint: Option<String>,
+    /// The error that caused this one; [`fmt::Display`] includes its text.
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Whether a system call failed because of the device, the space on it or a limit on it, whatever was asked of it.
+#[must_use]
+pub fn is_device_failure(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
+    };
+    // EIO has no kind of its own.
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem | StaleNetworkFileHandle
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl Error {
     /// A new error of `kind` saying `what`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, place: Place::default(), what: what.into(), hint: None }
+        Self { kind, place: Place::default(), what: what.into(), hint: None, source: None }
     }
     /// Damaged or unsupported input.
     pub fn input(what: impl Into<String>) -> Self {
@@ -75,6 +95,31 @@ impl Error {
     /// A failed comparison, budget or boot.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
+    }
+    /// A system call that failed while input was being read: [`Kind::Io`].
+    pub fn reading(source: io::Error) -> Self {
+        Self::new(Kind::Io, "reading failed").caused_by(source)
+    }
+    /// An output that cannot be written: [`Kind::Io`] if the device failed or is full, else [`Kind::Usage`].
+    pub fn writing(source: io::Error) -> Self {
+        let kind = if is_device_failure(&source) { Kind::Io } else { Kind::Usage };
+        let error = Self::new(kind, "cannot be written");
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let error = error.caused_by(source);
+        if full { error.hint("free some space there, or write to another file system") } else { error }
+    }
+    /// A temporary file that cannot be made or written: [`Kind::Io`], with the directory.
+    pub fn temporary(source: io::Error) -> Self {
+        Self::new(Kind::Io, "the temporary files cannot be written")
+            .caused_by(source)
+            .file(std::env::temp_dir())
+            .hint("set TMPDIR to a directory with more room")
+    }
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
     }
     /// Adds what to do.
     #[must_use]
@@ -126,6 +171,9 @@ impl fmt::Display for Error {
             write!(f, "{}: ", place.join(", "))?;
         }
         f.write_str(&self.what)?;
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\n  {hint}")?;
         }
@@ -133,10 +181,35 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
 
-/// The exit code of any error: that of the [`Error`] in its chain, else 3 (input could not be read).
+/// The exit code of any error: that of the [`Error`] in its chain, else 5 for a failed system call, else 3.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|e| e.downcast_ref::<Error>()).map_or(3, |e| e.kind.exit_code())
+    let known = error.chain().find_map(|e| e.downcast_ref::<Error>());
+    let system = || error.chain().any(|e| e.downcast_ref::<io::Error>().is_some());
+    known.map_or_else(|| if system() { Kind::Io } else { Kind::Input }, |e| e.kind).exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_part_of_the_text_and_of_the_chain() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let error = Error::writing(full()).file("out");
+        assert_eq!(error.kind, Kind::Io);
+        assert!(error.to_string().starts_with("out: cannot be written: "), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+        // The same cause is the same class, wherever it happens.
+        let codes = [Error::temporary(full()), Error::writing(full()), Error::reading(full())];
+        assert!(codes.into_iter().all(|e| exit_code(&anyhow::Error::new(e).context("x")) == 5));
+        assert_eq!(exit_code(&anyhow::Error::new(full()).context("copying")), 5);
+        assert_eq!(Error::writing(io::ErrorKind::NotFound.into()).kind, Kind::Usage);
+    }
 }

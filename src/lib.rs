@@ -16,6 +16,7 @@ pub mod bytes;
 pub mod codec;
 pub mod tree;
 
+pub mod container;
 pub mod initrd;
 pub mod kernel;
 pub mod btrfs;

@@ -1,5 +1,5 @@
-//! Temporary files and folders with names, which are gone when they are dropped, and when a signal ends the program
-//! too: whoever stops a conversion finds nothing left of it.
+//! Named temporary files and directories. They are removed when they are dropped, and also when a signal ends the
+//! program: a conversion that is interrupted leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,60 +8,60 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-/// What there is at this moment.
-static THERE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The paths to remove.
+static TRACKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// A path that [`sweep`] removes for as long as this lives.
+/// A path that [`sweep`] removes as long as this value exists.
 #[derive(Debug)]
-pub struct Tracked(PathBuf);
+pub(crate) struct Tracked(PathBuf);
 
-/// Has [`sweep`] remove `path`. Whoever owns the file removes it in every other case.
+/// Makes [`sweep`] remove `path`. In every other case the owner of the file removes it.
 #[must_use]
-pub fn track(path: &Path) -> Tracked {
-    THERE.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+pub(crate) fn track(path: &Path) -> Tracked {
+    TRACKED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     Tracked(path.to_owned())
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        THERE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        TRACKED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 
-/// Removes all that is tracked: for a handler of signals, after which the program ends.
+/// Removes every tracked path. For a signal handler: the program has to end afterwards.
 pub fn sweep() {
-    for path in &*THERE.lock().unwrap_or_else(PoisonError::into_inner) {
-        // Nobody is left who could be told of an error.
+    for path in &*TRACKED.lock().unwrap_or_else(PoisonError::into_inner) {
+        // There is nobody left to report an error to.
         let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
 }
 
-/// A temporary folder.
+/// A temporary directory.
 #[derive(Debug)]
-pub struct Folder {
-    // Removed before it is forgotten.
-    folder: TempDir,
+pub(crate) struct Directory {
+    // Fields drop in order: the directory is removed before it is no longer tracked.
+    directory: TempDir,
     _tracked: Tracked,
 }
 
-impl Folder {
-    /// A new one in `parent`, or in TMPDIR.
+impl Directory {
+    /// Makes one in `parent`, or in TMPDIR.
     ///
     /// # Errors
-    /// Where it cannot be made.
-    pub fn new(parent: Option<&Path>) -> io::Result<Self> {
+    /// When it cannot be made.
+    pub(crate) fn new(parent: Option<&Path>) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("btrsquash-");
-        let folder = match parent {
+        let directory = match parent {
             None => builder.tempdir(),
             Some(parent) => builder.tempdir_in(parent),
         }?;
-        Ok(Self { _tracked: track(folder.path()), folder })
+        Ok(Self { _tracked: track(directory.path()), directory })
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 }

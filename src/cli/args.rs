@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use btrsquash::codec::Compression;
 use btrsquash::contract::Overlay;
 use btrsquash::convert::{FrontEndChoice, Layout};
-use btrsquash::squashfs::Compression;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use regex::bytes::Regex;
@@ -17,7 +17,7 @@ use regex::bytes::Regex;
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done; 1 a comparison, budget or boot failed; 2 usage; 3 unsupported or damaged \
-                  input; 4 a tool or kernel module is missing."
+                  input; 4 a tool or kernel module is missing; 5 a device failed or is full."
 )]
 pub struct Cli {
     /// What to do.
@@ -119,6 +119,9 @@ pub struct Convert {
     /// Convert an image even though it looks like an ordinary front-end
     #[arg(long)]
     pub assume_monolith: bool,
+    /// Convert an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
+    #[arg(long, alias = "accept-what-linux-unpacks")]
+    pub accept_partial: bool,
     /// Also write the report to this .json, .txt, .md or .html file; may be given several times
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,
@@ -245,6 +248,9 @@ pub struct Diff {
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,
+    /// Compare an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
+    #[arg(long, alias = "accept-what-linux-unpacks")]
+    pub accept_partial: bool,
     /// Limits on what is read.
     #[command(flatten)]
     pub limits: Limits,
@@ -263,6 +269,9 @@ pub struct Verify {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Compare an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
+    #[arg(long, alias = "accept-what-linux-unpacks")]
+    pub accept_partial: bool,
     /// Limits on what is read.
     #[command(flatten)]
     pub limits: Limits,

@@ -115,7 +115,10 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         force: options.force,
         threads: options.jobs.map_or(0, usize::from),
         dry_run: options.dry_run,
-        limits: initrd::Limits { max_unpacked: options.limits.max_unpacked },
+        limits: initrd::Limits {
+            max_unpacked: options.limits.max_unpacked,
+            accept_partial: options.accept_partial,
+        },
         source_date_epoch: epoch()?,
     })
 }

@@ -18,7 +18,8 @@ use super::progress::Progress;
 /// Those of reading the images, and broken budgets.
 pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     let files = ReportFiles::new(&[], options.html.as_deref(), options.force)?;
-    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked };
+    let limits =
+        initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: options.accept_partial };
     let progress = Progress::new(false);
     let old = open(&options.old, "reading the old image", &limits, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;

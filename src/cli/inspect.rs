@@ -13,7 +13,7 @@ use super::progress::Progress;
 /// # Errors
 /// Those of reading the image, and broken budgets.
 pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
-    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked };
+    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: true };
     let progress = Progress::new(false);
     let image = open(&options.image, "reading the image", &limits, &progress)?;
     progress.bytes("looking for duplicates", 0, 0);

@@ -23,7 +23,15 @@ fn colour(stream: &impl IsTerminal) -> bool {
 pub fn complain(failure: &anyhow::Error) {
     let mark = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // What an image says of itself is part of it. The hint stands on a line of its own.
-    let text: Vec<String> = format!("{failure:#}").lines().map(visible).collect();
+    let mut causes = Vec::new();
+    for cause in failure.chain() {
+        causes.push(cause.to_string());
+        // Its text includes its own causes, and the hint is its last line.
+        if cause.is::<btrsquash::error::Error>() {
+            break;
+        }
+    }
+    let text: Vec<String> = causes.join(": ").lines().map(visible).collect();
     // Nothing can be done where stderr is closed too.
     let _ = writeln!(io::stderr(), "{mark} {}", text.join("\n"));
 }

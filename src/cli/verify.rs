@@ -15,9 +15,10 @@ use super::progress::Progress;
 /// # Errors
 /// Those of reading the images.
 pub fn verify(options: &Verify) -> anyhow::Result<ExitCode> {
-    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked };
+    let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: false };
+    let partial = initrd::Limits { accept_partial: options.accept_partial, ..limits };
     let progress = Progress::new(false);
-    let old = open(&options.old, "reading the old image", &limits, &progress)?;
+    let old = open(&options.old, "reading the old image", &partial, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("verifying", 0, 0);
     let verification = compare::verify(&old, &new)?;

@@ -4,29 +4,31 @@ use std::io::{self, BufRead, Read};
 
 use xz2::stream::{CONCATENATED, Stream};
 
-/// More than `xz -9` and `rpm`'s default ask for (65 MiB).
+use super::{Encoding, lz4, lzop};
+
+/// More than `xz -9` and rpm's default need (65 MiB).
 const XZ_MEMORY: u64 = 256 << 20;
 
-/// What the first bytes of `source` say it is, unpacked; a source of no known compression comes back as it is.
+/// Unpacks `source` by its signature; a source that has none of a known compression is returned as it is.
 ///
 /// # Errors
 /// When the source cannot be read or the decoder cannot be made.
 pub(crate) fn decoder<'a>(mut source: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let head = source.fill_buf()?;
-    Ok(match head {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+    Ok(match Encoding::by_signature(source.fill_buf()?) {
+        Some(Encoding::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Some(Encoding::Xz) => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(source, stream))
         }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(source)?),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
-        // LZMA_Alone: the properties byte of lc=3 lp=0 pb=2, then a dictionary size that is a multiple of 64 KiB.
-        [0x5d, 0, 0, ..] => {
+        Some(Encoding::Zstd) => Box::new(zstd::Decoder::with_buffer(source)?),
+        Some(Encoding::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+        Some(Encoding::Lzma) => {
             let stream = Stream::new_lzma_decoder(XZ_MEMORY)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(source, stream))
         }
-        _ => Box::new(source),
+        Some(Encoding::Lz4) => Box::new(lz4::Decoder::new(source)),
+        Some(Encoding::Lzo) => Box::new(lzop::Decoder::new(source)),
+        Some(Encoding::Plain) | None => Box::new(source),
     })
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn unpack(packed: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As much of `packed` as can be unpacked, at most `limit` bytes: for data that something else follows.
+/// As much of `packed` as can be unpacked, at most `limit` bytes: for compressed data with something else after it.
 pub(crate) fn unpack_prefix(packed: &[u8], limit: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Ok(reader) = decoder(packed) {

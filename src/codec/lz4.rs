@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, Read};
 
 /// First four bytes of a frame, little endian.
-pub const MAGIC: u32 = 0x184c_2102;
+pub(crate) const MAGIC: u32 = 0x184c_2102;
 /// Most bytes that one chunk unpacks to: `LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`.
-pub const CHUNK: usize = 8 << 20;
+pub(crate) const CHUNK: usize = 8 << 20;
 
 /// Unpacks frames in a row, as the kernel does, up to the end of input or a chunk of size zero.
 pub struct Decoder<R> {
@@ -25,7 +25,7 @@ impl<R: BufRead> Decoder<R> {
     /// Unpacks the next chunk into `out`; `false` at the end.
     fn chunk(&mut self) -> io::Result<bool> {
         loop {
-            // Zero padding behind a frame is not ours: it is left where it stands.
+            // Zero padding after a frame does not belong to it.
             let ahead = self.input.fill_buf()?;
             if ahead.is_empty() || (self.started && ahead.len() >= 4 && ahead.starts_with(&[0; 4])) {
                 return Ok(false);
@@ -46,7 +46,7 @@ impl<R: BufRead> Decoder<R> {
             if !self.started || size > lz4_flex::block::get_maximum_output_size(CHUNK) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("an lz4 chunk of {size} bytes, more than the format has"),
+                    format!("an lz4 chunk of {size} bytes; the limit of Linux is 8 MiB"),
                 ));
             }
             self.packed.clear();
@@ -55,7 +55,7 @@ impl<R: BufRead> Decoder<R> {
             }
             self.out.resize(CHUNK, 0);
             let len = lz4_flex::block::decompress_into(&self.packed, &mut self.out)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("lz4: {e}")))?;
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             self.out.truncate(len);
             self.at = 0;
             return Ok(true);

@@ -1,4 +1,4 @@
-//! A decoder of LZO1X that cannot be led out of its bounds.
+//! A decoder of LZO1X that checks all bounds.
 //!
 //! The crate that compresses LZO also decompresses it, but panics on damaged input and lets it grow 255-fold. This
 //! one follows the kernel's `Documentation/staging/lzo.rst`, without the bitstream version 1 that only zram uses.

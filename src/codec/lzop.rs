@@ -4,7 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use crate::codec::lzo;
 
-const MAGIC: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1a, b'\n'];
+/// First bytes of a member.
+pub(super) const MAGIC: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1a, b'\n'];
 /// Most bytes of one block: `LZO_BLOCK_SIZE`.
 const BLOCK: usize = 256 << 10;
 /// Header flag: a filter word follows (`HEADER_HAS_FILTER`).
@@ -83,9 +84,7 @@ impl<R: BufRead> Decoder<R> {
             return Ok(false);
         }
         if unpacked > BLOCK {
-            return Err(bad(format!(
-                "an lzo block of {unpacked} bytes, more than the 256 KiB that Linux takes"
-            )));
+            return Err(bad(format!("an lzo block of {unpacked} bytes; the limit of Linux is 256 KiB")));
         }
         let packed = self.u32()? as usize;
         // The kernel skips one checksum word whatever the flags say.
@@ -100,10 +99,10 @@ impl<R: BufRead> Decoder<R> {
             data = lzo::decode(&data, unpacked).ok_or_else(|| bad("a damaged lzo block"))?;
         }
         if data.len() != unpacked {
-            return Err(bad(format!("an lzo block of {} bytes where {unpacked} were announced", data.len())));
+            return Err(bad(format!("an lzo block of {} bytes; its header says {unpacked}", data.len())));
         }
         if flags & ADLER32_UNPACKED != 0 && adler32(&data) != checksum {
-            return Err(bad("an lzo block whose checksum is wrong"));
+            return Err(bad("an lzo block with a wrong checksum"));
         }
         self.out = data;
         self.at = 0;

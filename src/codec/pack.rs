@@ -1,4 +1,4 @@
-//! Packing a segment so that the kernel can unpack it, with a window small enough not to raise the peak of RAM.
+//! Packing a segment so that the kernel can unpack it, with a window that does not raise the peak of RAM.
 
 use std::io::{self, Write};
 
@@ -7,20 +7,21 @@ use xz2::stream::{Check, Filters, Stream};
 use super::{Encoding, lz4, lzop, xz_options};
 use crate::error::Error;
 
-/// The kernel's decompressor allocates the whole dictionary while input and output are in memory too: 64 MiB of it
-/// cost 32 MiB of least RAM on a real image, 1 MiB costs a few per cent of size.
+/// The kernel's decompressor allocates the whole dictionary while input and output are in memory too: 64 MiB raise the
+/// minimum RAM of a real image by 32 MiB; 1 MiB costs a few per cent in size.
 const DICTIONARY: u32 = 1 << 20;
 
-/// Packs `input`, one stream: xz with CRC32, the only check that the kernel's lib/xz knows beside none.
+/// Packs `input` as one stream: xz with CRC32, the only check of the kernel's lib/xz.
 ///
 /// # Errors
 /// When the compressor fails (no memory).
 pub fn compress(input: &[u8], encoding: Encoding) -> Result<Vec<u8>, Error> {
-    packed(input, encoding).map_err(|e| Error::input(format!("packing a segment with {encoding}: {e}")))
+    packed(input, encoding)
+        .map_err(|e| Error::input(format!("a segment cannot be compressed with {encoding}")).caused_by(e))
 }
 
 fn packed(input: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
-    // As blocks of the squashfs are packed: with so small a dictionary the highest preset is slower and no smaller.
+    // Like the blocks of the squashfs: with such a small dictionary the highest preset is slower and not smaller.
     let options = xz_options(DICTIONARY)?;
     Ok(match encoding {
         Encoding::Plain => input.to_vec(),

@@ -1,39 +1,101 @@
-//! One compressed stream → bytes, exactly as far as the kernel's decompressor would read.
+//! Unpacking one compressed stream, exactly as far as the kernel's decompressor reads.
 
 use std::io::{self, BufRead, Read};
 
 use super::{Encoding, lz4, lzop};
 
-/// Most memory an xz or lzma decoder may take: the format allows dictionaries of 4 GiB, the kernel allocates what it
-/// can; no image found so far asks for more than 64 MiB.
+/// The memory limit of the xz and lzma decoders: the formats allow dictionaries of 4 GiB; no image found so far has more
+/// than 64 MiB.
 const MEMORY_LIMIT: u64 = 300 << 20;
 
-/// The bytes of the one stream (member, frame) at the start of `input`, which is left just behind that stream once
-/// all of it was read.
+/// The largest window that the kernel's lib/decompress_unzstd.c accepts: `ZSTD_WINDOWSIZE_MAX`.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// A valid stream that Linux cannot unpack.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}, which Linux cannot unpack")]
+pub(crate) struct Refusal {
+    /// What it uses.
+    what: String,
+    /// What Linux prints.
+    pub(crate) linux: &'static str,
+    /// How to pack it instead.
+    pub(crate) remedy: &'static str,
+}
+
+impl Refusal {
+    fn error(what: impl Into<String>, linux: &'static str, remedy: &'static str) -> io::Error {
+        io::Error::new(io::ErrorKind::Unsupported, Self { what: what.into(), linux, remedy })
+    }
+}
+
+/// What Linux prints when the stream is damaged, or if `truncated` ends too early (lib/decompress_*.c; `decompressor
+/// failed` is what init/initramfs.c adds when the decompressor itself prints nothing).
+pub(crate) const fn linux_words(encoding: Encoding, truncated: bool) -> &'static str {
+    match (encoding, truncated) {
+        (Encoding::Gzip, true) => "read error",
+        (Encoding::Gzip, false) => "uncompression error",
+        (Encoding::Xz, _) => "XZ-compressed data is corrupt",
+        (Encoding::Lzma, true) => "unexpected EOF",
+        (Encoding::Lz4, _) => "Decoding failed",
+        (Encoding::Zstd, true) => "ZSTD-compressed data is truncated",
+        (Encoding::Zstd, false) => "ZSTD-compressed data is corrupt",
+        (Encoding::Plain | Encoding::Bzip2 | Encoding::Lzo | Encoding::Lzma, _) => "decompressor failed",
+    }
+}
+
+/// FHCRC, FEXTRA and FCOMMENT of RFC 1952: lib/decompress_inflate.c skips a file name and nothing else, and takes the
+/// other fields for compressed data.
+fn check_gzip(start: &[u8]) -> io::Result<()> {
+    let name = match start.get(3).map_or(0, |flags| flags & 0b1_0110) {
+        0 => return Ok(()),
+        0b1_0000 => "a comment",
+        0b0_0100 => "an extra field",
+        0b0_0010 => "a checksum",
+        _ => "several fields",
+    };
+    let remedy = "pack it with gzip itself, which writes no such fields";
+    Err(Refusal::error(format!("gzip with {name} in its header"), "uncompression error", remedy))
+}
+
+/// Byte 7 of an xz stream is its check: lib/xz/xz_dec_stream.c supports none and CRC32.
+fn check_xz(start: &[u8]) -> io::Result<()> {
+    let name = match start.get(7) {
+        None | Some(0 | 1) => return Ok(()),
+        Some(4) => "CRC64",
+        Some(10) => "SHA-256",
+        Some(_) => "an unknown check",
+    };
+    let linux = "Input was encoded with settings that are not supported by this XZ decoder";
+    Err(Refusal::error(format!("xz with {name}"), linux, "pack it with xz --check=crc32"))
+}
+
+fn check_zstd(start: &[u8]) -> io::Result<()> {
+    match zstd_window(start) {
+        Some(window) if window > 1 << ZSTD_WINDOW_LOG => Err(Refusal::error(
+            format!("zstd with a window of {} MiB; the limit is 128 MiB", window >> 20),
+            "ZSTD-compressed data has too large a window size",
+            "pack it with zstd -19, or with --long=27 at most",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Unpacks the one stream (member, frame) at the start of `input`, which is left right after that stream once all of
+/// it was read.
 ///
 /// # Errors
-/// Where a decoder cannot be made.
-pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Result<Box<dyn Read + 'a>> {
+/// A [`Refusal`] for a stream that Linux cannot unpack; when a decoder cannot be made.
+pub(crate) fn decoder<'a, R: BufRead + 'a>(
+    encoding: Encoding,
+    mut input: R,
+) -> io::Result<Box<dyn Read + 'a>> {
     use xz2::stream::Stream;
+    let start = input.fill_buf()?;
     Ok(match encoding {
         Encoding::Plain => Box::new(input),
         Encoding::Gzip => {
-            // FHCRC, FEXTRA, FCOMMENT of RFC 1952: lib/decompress_inflate.c steps over a name and nothing else, and
-            // takes what is there for compressed data.
-            if let Some(flags) = input.fill_buf()?.get(3).filter(|&flags| flags & 0b1_0110 != 0) {
-                let name = match flags & 0b1_0110 {
-                    0b1_0000 => "a comment",
-                    0b0_0100 => "an extra field",
-                    0b0_0010 => "a checksum",
-                    _ => "several fields",
-                };
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    format!(
-                        "gzip with {name} in its header, which Linux cannot unpack: gzip itself writes none"
-                    ),
-                ));
-            }
+            check_gzip(start)?;
             Box::new(flate2::bufread::GzDecoder::new(input))
         }
         Encoding::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(input)),
@@ -42,35 +104,24 @@ pub fn decoder<'a, R: BufRead + 'a>(encoding: Encoding, mut input: R) -> io::Res
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }
         Encoding::Xz => {
-            // Byte 7 of the stream names the check: lib/xz/xz_dec_stream.c takes none and CRC32, nothing else.
-            if let Some(check @ 2..) = input.fill_buf()?.get(7) {
-                let name = match check {
-                    4 => "CRC64",
-                    10 => "SHA-256",
-                    _ => "an unknown check",
-                };
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    format!("xz with {name}, which Linux cannot unpack: pack it with --check=crc32"),
-                ));
-            }
+            check_xz(start)?;
             let stream = Stream::new_stream_decoder(MEMORY_LIMIT, 0)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }
         Encoding::Lzo => Box::new(lzop::Decoder::new(input)),
         Encoding::Lz4 => Box::new(lz4::Decoder::new(input)),
         Encoding::Zstd => {
+            check_zstd(start)?;
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
-            // ZSTD_WINDOWLOG_MAX of the kernel's decompress_unzstd.c is 27 (128 MiB).
-            decoder.window_log_max(27)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
     })
 }
 
-/// Memory that the kernel's decompressor takes for its dictionary or window, in bytes, from the stream's header.
+/// The memory that the kernel's decompressor allocates for its dictionary or window, in bytes, from the stream's header.
 #[must_use]
-pub fn dictionary(encoding: Encoding, start: &[u8]) -> u64 {
+pub(crate) fn dictionary(encoding: Encoding, start: &[u8]) -> u64 {
     match encoding {
         Encoding::Plain => 0,
         Encoding::Gzip => 32 << 10,

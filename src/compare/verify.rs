@@ -178,7 +178,7 @@ fn not_held(old: &Tree, runtime: &Tree, new: &Opened, early: &[Segment]) -> Resu
         return Ok(items(old, &left_out));
     }
     // They were read before, as a part of the image: whatever they unpack to was allowed.
-    let limits = Limits { max_unpacked: u64::MAX };
+    let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
     let held = initrd::read(&Slice::new(Arc::clone(&new.source), 0..end), &new.name, &limits, &|_| ())?.tree;
     let (mut lost, mut buffers) = (Vec::new(), content::Buffers::new());
     for entry in left_out {

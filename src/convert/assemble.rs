@@ -72,9 +72,7 @@ pub(super) fn write(
         time: prepared.time,
     };
     let mut image = OutputFile::create(&request.new, request.force)?;
-    let parts = parts
-        .write(&mut image)
-        .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&request.new))?;
+    let parts = parts.write(&mut image).map_err(|e| Error::writing(e).file(&request.new))?;
     let mut output = Output { image, parts, beside: Vec::new(), runtime: None };
     if split {
         separate(request, built, &mut output)?;
@@ -94,7 +92,7 @@ fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Re
     let entries = layout::entries_file(&request.new);
     let mut file = OutputFile::create(&entries, request.force)?;
     file.write_all(delivery::entries(request, &path).as_bytes())
-        .map_err(|e| Error::usage(format!("cannot be written: {e}")).file(&entries))?;
+        .map_err(|e| Error::writing(e).file(&entries))?;
     output.beside.push(file);
     output.runtime = Some((path, bytes));
     Ok(())

@@ -111,7 +111,7 @@ fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
 }
 
 fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
-    let _turn = cores.turn();
+    let _core = cores.acquire();
     let plan = prepared.plan(request);
     let front_end = match &prepared.maker {
         Maker::Dracut(found) => dracut::build(found, &plan)?,

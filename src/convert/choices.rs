@@ -30,7 +30,7 @@ pub(super) fn add(
     let features = Features::for_kernels(kernels.iter().map(|k| k.modules.version.as_str()));
     let oldest = kernels.iter().map(|k| k.modules.version.as_str()).collect::<Vec<_>>().join(", ");
     add("btrfs features", features.notes().join("; "), &format!("what kernel {oldest} can mount"));
-    let bcj = request.compression == crate::squashfs::Compression::Xz && kernels.iter().all(|k| k.bcj);
+    let bcj = request.compression == crate::codec::Compression::Xz && kernels.iter().all(|k| k.bcj);
     let filter = if bcj { ", branch filter for machine code" } else { "" };
     add(
         "squashfs",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::choices;
 use super::request::{FrontEndChoice, Request, Stage, Watch};
 use super::split::{self, Split};
-use crate::codec::Encoding;
+use crate::codec::{Compression, Encoding};
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::frontend::{Plan, built_in, dracut};
@@ -15,14 +15,13 @@ use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
 use crate::report::Choice;
-use crate::squashfs;
 use crate::tree::Tree;
 
 /// What makes the boot initramfs.
 pub(super) enum Maker {
     Dracut(dracut::Dracut),
     BuiltIn,
-    File(ReadyMade),
+    File(Box<ReadyMade>),
 }
 
 /// A boot initramfs given by the user.
@@ -131,7 +130,7 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
     let wanted = Wanted {
         overlay: request.overlay,
         compression: request.compression,
-        bcj: request.compression == squashfs::Compression::Xz,
+        bcj: request.compression == Compression::Xz,
         runtime: &request.runtime,
         drivers: &request.drivers,
         ready_made: ready_made.as_ref().map(|(name, tree)| (name.as_str(), *tree)),
@@ -217,7 +216,7 @@ fn choose_maker(request: &Request, class: &Classification) -> Result<(Maker, Cho
     };
     match &request.front_end {
         FrontEndChoice::File(path) => {
-            let maker = Maker::File(ready_made(path, &request.limits)?);
+            let maker = Maker::File(Box::new(ready_made(path, &request.limits)?));
             Ok(chosen(maker, path.display().to_string(), "a ready-made initramfs was given with --front-end"))
         }
         FrontEndChoice::Dracut { root } => {
@@ -250,7 +249,8 @@ fn choose_maker(request: &Request, class: &Classification) -> Result<(Maker, Cho
 /// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
 fn ready_made(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
     let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
-    let image = initrd::read(&bytes, path, limits, &|_| ())?;
+    let limits = initrd::Limits { accept_partial: false, ..*limits };
+    let image = initrd::read(&bytes, path, &limits, &|_| ())?;
     if image.tree.resolve("init").is_none() {
         return Err(Error::input("has no /init for the kernel to start")
             .file(path)

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::codec::Compression;
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::convert::layout::{entries_file, runtime_file};
 use crate::initrd;
-use crate::squashfs::Compression;
 
 /// Which front-end to make.
 #[derive(Debug, Clone, PartialEq, Eq)]

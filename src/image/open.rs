@@ -126,7 +126,7 @@ pub fn read(
             let runtime = layers.squashfs(inner, path, within)?;
             let system;
             (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
-            let class = classify(&of_tree(&system));
+            let class = classify(&Initrd::of_tree(system.clone()));
             (system, class)
         }
     };
@@ -188,23 +188,8 @@ fn inside(image: &Path, path: &str) -> PathBuf {
     PathBuf::from(format!("{}:/{}", image.display(), path.trim_start_matches('/')))
 }
 
-/// An initrd that unpacks to `tree` and is nothing else.
-fn of_tree(tree: &Tree) -> Initrd {
-    Initrd {
-        tree: tree.clone(),
-        segments: Vec::new(),
-        writers: Vec::new(),
-        size: 0,
-        early_paths: Vec::new(),
-        early_bodies: Vec::new(),
-        skipped_bodies: Vec::new(),
-        bootconfig: None,
-        notes: Vec::new(),
-    }
-}
-
 fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) -> Opened {
-    let class = classify(&of_tree(&system));
+    let class = classify(&Initrd::of_tree(system.clone()));
     let kinds: Vec<&str> = layers.list.iter().map(|layer| layer.kind).collect();
     Opened {
         name: name.to_owned(),

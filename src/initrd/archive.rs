@@ -4,230 +4,219 @@ use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
 use super::Segment;
-use super::rootfs::{Header, PATH_MAX, Reader};
+use super::header::{Fault, HEADER, Header, c_string};
+use super::rootfs::{OpenFile, PATH_MAX, Reader};
+use super::stop::Halt;
 use crate::bytes::ReadAt;
-use crate::error::Error;
-use crate::tree::{Device, mode};
+use crate::codec::Encoding;
+use crate::tree::{display, mode};
 
-/// Size of a newc header.
-pub const HEADER: u64 = 110;
-/// How much content is handed on at once.
+/// How much content is passed on at once.
 const CHUNK: usize = 256 << 10;
 
 /// Bytes of an archive in order, with their offset: in the unpacked segment, or in the file for a plain one.
-pub trait Stream: BufRead {
+pub(super) trait Stream: BufRead {
     /// Offset of the next byte.
     fn offset(&self) -> u64;
+    /// How the archive is packed.
+    fn encoding(&self) -> Encoding;
 }
 
 /// What [`entry`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Found {
     /// An entry.
     Entry,
     /// The trailer.
     Trailer,
 }
 
-fn damaged(offset: u64, what: impl Into<String>) -> Error {
-    Error::input(what)
-        .at_unpacked(offset)
-        .hint("the image is damaged or was cut short: fetch it again and compare its checksum")
+fn fill(stream: &mut dyn Stream, buffer: &mut [u8], expected: &str) -> Result<(), Halt> {
+    let (at, encoding) = (stream.offset(), stream.encoding());
+    stream.read_exact(buffer).map_err(|e| Halt::reading(encoding, at, e, expected))
 }
 
-fn io_error(offset: u64, error: &io::Error, expected: &str) -> Error {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        damaged(offset, format!("the archive ends here, where {expected} should be"))
-    } else {
-        damaged(offset, format!("{error}, where {expected} should be"))
-    }
-}
-
-/// `parse_header`. The kernel's own number parser takes what is no hexadecimal digit for the end of a number; newer
-/// kernels refuse it (6.15), and so do we.
-fn parse(bytes: &[u8; HEADER as usize], offset: u64) -> Result<Header, Error> {
-    let checksummed = match &bytes[..6] {
-        b"070701" => false,
-        b"070702" => true,
-        b"070707" => {
-            return Err(damaged(offset, "an archive in the old portable cpio format, where newc should be")
-                .hint("pack it with `cpio -H newc`"));
-        }
-        _ => return Err(damaged(offset, "no cpio magic, where a newc header (070701 or 070702) should be")),
-    };
-    let mut fields = [0_u32; 13];
-    for (i, field) in fields.iter_mut().enumerate() {
-        let digits = &bytes[6 + i * 8..14 + i * 8];
-        *field = std::str::from_utf8(digits)
-            .ok()
-            .filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|s| u32::from_str_radix(s, 16).ok())
-            .ok_or_else(|| {
-                damaged(offset + 6 + i as u64 * 8, "something else, where eight hexadecimal digits should be")
-            })?;
-    }
-    let [ino, mode, uid, gid, nlink, mtime, body, major, minor, rmajor, rminor, name, sum] = fields;
-    Ok(Header {
-        ino,
-        mode,
-        uid,
-        gid,
-        nlink,
-        mtime,
-        body_len: u64::from(body),
-        device: Device { major, minor },
-        // MKDEV into 32 bits: 12 of the major number, 20 of the minor.
-        rdev: Device { major: (rmajor << 20 | rminor) >> 20, minor: rminor & 0xf_ffff },
-        name_len: u64::from(name),
-        checksum: checksummed.then_some(sum),
-    })
-}
-
-fn skip(stream: &mut dyn Stream, rootfs: &mut Reader, count: u64, expected: &str) -> Result<(), Error> {
+fn skip(stream: &mut dyn Stream, rootfs: &mut Reader, count: u64, expected: &str) -> Result<(), Halt> {
     rootfs.spend(count)?;
-    let from = stream.offset();
-    let skipped =
-        io::copy(&mut stream.take(count), &mut io::sink()).map_err(|e| io_error(from, &e, expected))?;
+    let (at, encoding) = (stream.offset(), stream.encoding());
+    let skipped = io::copy(&mut stream.take(count), &mut io::sink())
+        .map_err(|e| Halt::reading(encoding, at, e, expected))?;
     if skipped < count {
-        return Err(damaged(stream.offset(), format!("the archive ends here, where {expected} should be")));
+        return Err(Halt::end(encoding, stream.offset(), expected));
     }
     Ok(())
 }
 
 /// Padding up to a multiple of four. The archive may end before it: whether the kernel minds depends on what is padded,
 /// and whether it is compressed.
-fn pad(stream: &mut dyn Stream) -> Result<(), Error> {
-    let offset = stream.offset();
-    let count = offset.next_multiple_of(4) - offset;
+fn pad(stream: &mut dyn Stream) -> Result<(), Halt> {
+    let (at, encoding) = (stream.offset(), stream.encoding());
+    let count = at.next_multiple_of(4) - at;
     io::copy(&mut stream.take(count), &mut io::sink())
         .map(|_| ())
-        .map_err(|e| io_error(offset, &e, "padding"))
+        .map_err(|e| Halt::reading(encoding, at, e, "padding"))
 }
 
-/// Up to the first NUL.
-fn c_string(bytes: &[u8]) -> &[u8] {
-    bytes.split(|&b| b == 0).next().unwrap_or_default()
+/// `do_header`.
+fn header(stream: &mut dyn Stream) -> Result<Header, Halt> {
+    let start = stream.offset();
+    let mut bytes = [0; HEADER];
+    fill(stream, &mut bytes, "a newc header of 110 bytes")?;
+    Header::parse(&bytes).map_err(|fault| match fault {
+        Fault::OldPortable => Halt::new(
+            "incorrect cpio method used: use -H newc option",
+            start,
+            "an archive in the old portable cpio format: expected newc",
+            "pack it with cpio -H newc",
+        ),
+        Fault::Stripped | Fault::Magic => {
+            Halt::damaged("no cpio magic", start, "no cpio magic: expected a newc header (070701 or 070702)")
+        }
+        Fault::Digits(at) => Halt::damaged(
+            "damaged header",
+            start + at as u64,
+            "damaged newc header: expected eight hexadecimal digits",
+        ),
+    })
 }
 
 /// Reads the entry at the start of `stream`, which stands on a multiple of four.
 ///
 /// # Errors
-/// [`crate::error::Kind::Input`] with the offset where the kernel would stop.
-pub fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Error> {
-    let start = stream.offset();
-    let mut bytes = [0; HEADER as usize];
-    stream.read_exact(&mut bytes).map_err(|e| io_error(start, &e, "a newc header of 110 bytes"))?;
-    let header = parse(&bytes, start)?;
+/// A [`Halt`] with the offset at which the kernel stops.
+pub(super) fn entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Found, Halt> {
+    let header = header(stream)?;
     rootfs.remember(0)?;
-
     let kind = header.mode & mode::S_IFMT;
-    let skipped = header.name_len == 0
+    let oversized = header.name_len == 0
         || header.name_len > PATH_MAX
         || (kind == mode::S_IFLNK && header.body_len > PATH_MAX);
-    if skipped {
+    if oversized {
         // N_ALIGN(name) + body, all of it skipped.
         skip(stream, rootfs, header.name_len, "a name")?;
         pad(stream)?;
-        skip(stream, rootfs, header.body_len, "content")?;
-        pad(stream)?;
-        rootfs.note("entries with an empty or oversized name or link target, which Linux passes over", b"-");
+        skip_body(stream, rootfs, &header)?;
+        rootfs.note("entries with an empty or oversized name or link target, which Linux skips", b"-");
         return Ok(Found::Entry);
     }
-
-    let name_at = stream.offset();
-    // At most PATH_MAX.
-    let mut name = vec![0; header.name_len as usize];
-    stream.read_exact(&mut name).map_err(|e| io_error(name_at, &e, "a name"))?;
-    let terminated = name.last() == Some(&0);
-    let name = c_string(&name);
-    if !terminated {
-        // do_name and do_symlink: "malformed archive", in all kernels maintained since CVE-2024-53142.
-        return Err(damaged(
-            name_at,
-            format!("the name {}, where a name that ends in NUL should be", crate::tree::display(name)),
-        ));
-    }
-    pad(stream)?;
-    if !stream.offset().is_multiple_of(4) && name != b"TRAILER!!!" {
-        // do_header collects a name with its padding (N_ALIGN) before do_name makes anything of it.
-        return Err(damaged(
-            stream.offset(),
-            format!(
-                "the archive ends here, where the padding of the name {} should be",
-                crate::tree::display(name)
-            ),
-        ));
-    }
-    rootfs.remember(name.len() as u64)?;
-
+    let name = name(stream, rootfs, &header)?;
     if kind == mode::S_IFLNK {
-        let target_at = stream.offset();
-        let mut target = vec![0; header.body_len as usize];
-        stream.read_exact(&mut target).map_err(|e| io_error(target_at, &e, "a link target"))?;
-        pad(stream)?;
-        rootfs.remember(target.len() as u64)?;
-        rootfs.symlink(&header, name, c_string(&target));
-        return Ok(Found::Entry);
-    }
-    if kind != mode::S_IFREG && header.body_len > 0 {
+        symlink(stream, rootfs, &header, &name)?;
+    } else if kind != mode::S_IFREG && header.body_len > 0 {
         // do_header: only regular files and symbolic links have their name read at all.
         let from = stream.offset();
-        rootfs.skipped_bodies.push((name.to_vec(), from..from + header.body_len));
-        skip(stream, rootfs, header.body_len, "content")?;
-        pad(stream)?;
-        return Ok(Found::Entry);
-    }
-    if name == b"TRAILER!!!" {
-        skip(stream, rootfs, header.body_len, "content")?;
-        pad(stream)?;
+        rootfs.skipped_bodies.push((name, from..from + header.body_len));
+        skip_body(stream, rootfs, &header)?;
+    } else if name == b"TRAILER!!!" {
+        skip_body(stream, rootfs, &header)?;
         rootfs.forget_links();
         return Ok(Found::Trailer);
-    }
-    if kind == mode::S_IFREG {
-        // Whether it can be unpacked or not.
-        let from = stream.offset();
-        rootfs.look_at(name, from..from + header.body_len);
-    }
-    rootfs.spend(header.body_len)?;
-    let Some(mut file) = rootfs.entry(&header, name) else {
-        skip(stream, rootfs, header.body_len, "content")?;
-        pad(stream)?;
-        return Ok(Found::Entry);
-    };
-    let mut left = header.body_len;
-    let mut sum = 0_u32;
-    let mut buffer = vec![0; CHUNK.min(left as usize)];
-    let body_at = stream.offset();
-    while left > 0 {
-        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let at = stream.offset();
-        stream
-            .read_exact(&mut buffer[..count])
-            .map_err(|e| io_error(at, &e, &format!("{left} more bytes of {}", crate::tree::display(name))))?;
-        if header.checksum.is_some() {
-            sum = buffer[..count].iter().fold(sum, |sum, &b| sum.wrapping_add(u32::from(b)));
+    } else {
+        if kind == mode::S_IFREG {
+            // Whether it can be unpacked or not.
+            let from = stream.offset();
+            rootfs.look_at(&name, from..from + header.body_len);
         }
-        rootfs.write(&mut file, &buffer[..count])?;
-        left -= count as u64;
+        match rootfs.entry(&header, &name) {
+            Some(file) => copy(stream, rootfs, &header, &name, file)?,
+            None => skip_body(stream, rootfs, &header)?,
+        }
     }
-    rootfs.close(&file);
-    // do_copy checks the sum when the body ends, also of a hard link that has none: its sum is 0.
-    if let Some(expected) = header.checksum
-        && sum != expected
-    {
-        return Err(damaged(
-            body_at,
-            format!(
-                "content of {} whose sum is {sum:08x}, where {expected:08x} is announced",
-                crate::tree::display(name)
-            ),
-        ));
-    }
-    pad(stream)?;
     Ok(Found::Entry)
 }
 
-/// How many bytes from `at` on are zero, up to `end`.
+/// Collects a name with its padding, as `do_header` does before `do_name`.
+fn name(stream: &mut dyn Stream, rootfs: &mut Reader, header: &Header) -> Result<Vec<u8>, Halt> {
+    let at = stream.offset();
+    // At most PATH_MAX.
+    let mut bytes = vec![0; header.name_len as usize];
+    fill(stream, &mut bytes, "a name")?;
+    let terminated = bytes.last() == Some(&0);
+    bytes.truncate(c_string(&bytes).len());
+    if !terminated {
+        // In all kernels maintained since CVE-2024-53142.
+        let what = format!("the name {} does not end in NUL", display(&bytes));
+        return Err(Halt::damaged("malformed archive", at, what));
+    }
+    pad(stream)?;
+    if !stream.offset().is_multiple_of(4) && bytes != b"TRAILER!!!" {
+        let expected = format!("the padding of the name {}", display(&bytes));
+        return Err(Halt::end(stream.encoding(), stream.offset(), &expected));
+    }
+    rootfs.remember(bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+/// `do_skip`.
+fn skip_body(stream: &mut dyn Stream, rootfs: &mut Reader, header: &Header) -> Result<(), Halt> {
+    skip(stream, rootfs, header.body_len, "content")?;
+    pad(stream)
+}
+
+/// `do_symlink`.
+fn symlink(stream: &mut dyn Stream, rootfs: &mut Reader, header: &Header, name: &[u8]) -> Result<(), Halt> {
+    let mut target = vec![0; header.body_len as usize];
+    fill(stream, &mut target, "a link target")?;
+    pad(stream)?;
+    rootfs.remember(target.len() as u64)?;
+    rootfs.symlink(header, name, c_string(&target));
+    Ok(())
+}
+
+/// Fills `buffer`; says how far that got, and what ended it early.
+fn read_up_to(stream: &mut dyn Stream, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut count = 0;
+    while count < buffer.len() {
+        match stream.read(&mut buffer[count..]) {
+            Ok(0) => return (count, Some(io::ErrorKind::UnexpectedEof.into())),
+            Ok(more) => count += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (count, Some(e)),
+        }
+    }
+    (count, None)
+}
+
+/// `do_copy`.
+fn copy(
+    stream: &mut dyn Stream,
+    rootfs: &mut Reader,
+    header: &Header,
+    name: &[u8],
+    mut file: OpenFile,
+) -> Result<(), Halt> {
+    rootfs.spend(header.body_len)?;
+    let start = stream.offset();
+    let mut left = header.body_len;
+    let mut sum = 0_u32;
+    let mut buffer = vec![0; CHUNK.min(left as usize)];
+    while left > 0 {
+        let (at, encoding) = (stream.offset(), stream.encoding());
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let (count, failure) = read_up_to(stream, &mut buffer[..wanted]);
+        if header.checksum.is_some() {
+            sum = buffer[..count].iter().fold(sum, |sum, &b| sum.wrapping_add(u32::from(b)));
+        }
+        // Also what there is before a failure: the kernel writes it too.
+        rootfs.write(&mut file, &buffer[..count])?;
+        left -= count as u64;
+        if let Some(e) = failure {
+            let expected = format!("{left} more bytes of {}", display(name));
+            return Err(Halt::reading(encoding, at, e, &expected));
+        }
+    }
+    rootfs.close(&file);
+    // The kernel checks the sum when the body ends, also of a hard link that has none: its sum is 0.
+    if let Some(expected) = header.checksum
+        && sum != expected
+    {
+        let what = format!("the checksum of {} is {sum:08x}: expected {expected:08x}", display(name));
+        return Err(Halt::damaged("bad data checksum", start, what));
+    }
+    pad(stream)
+}
+
+/// The number of zero bytes at `at`, at most up to `end`.
 fn zeros(source: &dyn ReadAt, at: u64, end: u64) -> Option<u64> {
     let mut buffer = vec![0; CHUNK];
     let mut next = at;
@@ -242,28 +231,28 @@ fn zeros(source: &dyn ReadAt, at: u64, end: u64) -> Option<u64> {
     Some(end - at)
 }
 
-/// Where the body of the regular file `path` lies in a plain segment: the last one of that name that has a body.
+/// The place of the body of the regular file `path` in a plain segment: the last one of that name that has a body.
 ///
-/// Only headers and names are read. `None` where there is none or the segment cannot be read.
+/// Only headers and names are read. `None` if there is none or the segment cannot be read.
 pub fn find_body(source: &dyn ReadAt, segment: &Segment, path: &[u8]) -> Option<Range<u64>> {
     let normal = |name: &[u8]| {
         let parts: Vec<&[u8]> = name.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
         parts.join(&b'/')
     };
     let (mut at, end, mut found) = (segment.offset, segment.offset + segment.size, None);
-    while at + HEADER <= end {
-        let mut bytes = [0; HEADER as usize];
+    while at + HEADER as u64 <= end {
+        let mut bytes = [0; HEADER];
         source.read_exact_at(&mut bytes, at).ok()?;
-        let Ok(header) = parse(&bytes, at) else {
-            // Zeros between two archives of one segment, which can be many.
+        let Ok(header) = Header::parse(&bytes) else {
+            // There can be many zeros between two archives of one segment.
             let zeros = zeros(source, at, end)?;
             at += if zeros < 4 { 4 } else { zeros / 4 * 4 };
             continue;
         };
-        // The names of a plain segment were read before: none of them is longer than it can be.
+        // The names of a plain segment were read before: none of them is too long.
         let mut name = vec![0; header.name_len.min(PATH_MAX) as usize];
-        source.read_exact_at(&mut name, at + HEADER).ok()?;
-        let body = (at + HEADER + header.name_len).next_multiple_of(4);
+        source.read_exact_at(&mut name, at + HEADER as u64).ok()?;
+        let body = (at + HEADER as u64 + header.name_len).next_multiple_of(4);
         if header.mode & mode::S_IFMT == mode::S_IFREG
             && header.body_len > 0
             && normal(c_string(&name)) == path

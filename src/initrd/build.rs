@@ -5,17 +5,7 @@ use crate::tree::Tree;
 
 /// An initrd that unpacks to `tree`.
 pub(crate) fn initrd(tree: Tree) -> Initrd {
-    Initrd {
-        tree,
-        segments: Vec::new(),
-        writers: Vec::new(),
-        size: 0,
-        early_paths: Vec::new(),
-        bootconfig: None,
-        early_bodies: Vec::new(),
-        skipped_bodies: Vec::new(),
-        notes: Vec::new(),
-    }
+    Initrd::of_tree(tree)
 }
 
 /// Has early segments, and no others, write these paths of an initrd.

@@ -18,30 +18,50 @@ use crate::tree::{InodeId, Tree};
 mod archive;
 #[cfg(test)]
 pub(crate) mod build;
+mod header;
 mod newc;
 mod rootfs;
 mod source;
+mod stop;
 
 pub use archive::find_body;
+pub(crate) use header::{Fault, HEADER, Header, c_string};
 pub use newc::NewcWriter;
 pub(crate) use source::bootconfig;
+pub use stop::Stop;
 
-/// Opens an image. What is no regular file has no size and cannot be read twice: it is refused, and not waited for.
+/// Opens an image. Rejects anything but a regular file: a pipe has no size and cannot be read twice.
 ///
 /// # Errors
 /// [`crate::error::Kind::Input`].
 pub fn open(path: &Path) -> Result<File, Error> {
-    let cannot = |e: io::Error| Error::input(format!("cannot be opened: {e}")).file(path);
+    let cannot = |e: io::Error| Error::input("cannot be opened").caused_by(e).file(path);
     let metadata = path.metadata().map_err(cannot)?;
     if metadata.is_dir() {
-        return Err(Error::input("is a folder, where an image should be").file(path));
+        return Err(Error::input("is a directory: expected an image")
+            .file(path)
+            .hint("if it is the root of a system, pack it with find . | cpio -o -H newc | gzip >initrd.gz"));
     }
     if !metadata.is_file() {
-        return Err(Error::input("is no regular file, where an image should be")
+        return Err(Error::input(format!("is {}: expected a regular file", kind_of(&metadata)))
             .file(path)
-            .hint("copy what it gives into a file"));
+            .hint("copy its content into a file, or give - and pipe it into standard input"));
     }
     File::open(path).map_err(cannot)
+}
+
+fn kind_of(metadata: &std::fs::Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_block_device() {
+        "a block device"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else {
+        "a socket"
+    }
 }
 
 /// What reading an image may cost.
@@ -49,11 +69,13 @@ pub fn open(path: &Path) -> Result<File, Error> {
 pub struct Limits {
     /// Most bytes that all segments together may unpack to. The files of each file system inside may hold as many.
     pub max_unpacked: u64,
+    /// Whether an image in which Linux stops early is read up to there; it is refused otherwise.
+    pub accept_partial: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_unpacked: 16 << 30 }
+        Self { max_unpacked: 16 << 30, accept_partial: false }
     }
 }
 
@@ -121,11 +143,42 @@ pub struct Initrd {
     pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
     /// The boot configuration at the end of the file (`#BOOTCONFIG`), where there is one.
     pub bootconfig: Option<Range<u64>>,
-    /// What the kernel would have passed over in silence or with a word, a sentence each.
+    /// What the kernel skips with a message or without one, a sentence each.
     pub notes: Vec<String>,
+    /// Entries that the kernel drops because their directory does not exist at that point, in order; at most 10,000.
+    pub dropped: Vec<Dropped>,
+    /// Where Linux stops before the end of the image; only with [`Limits::accept_partial`].
+    pub stopped: Option<Stop>,
+}
+
+/// An entry that the kernel drops because its directory does not exist when it is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its path, without a leading `/`.
+    pub path: Vec<u8>,
+    /// The number of its segment.
+    pub segment: usize,
 }
 
 impl Initrd {
+    /// An initrd that unpacks to `tree` and is nothing else.
+    #[must_use]
+    pub fn of_tree(tree: Tree) -> Self {
+        Self {
+            tree,
+            segments: Vec::new(),
+            writers: Vec::new(),
+            size: 0,
+            early_paths: Vec::new(),
+            bootconfig: None,
+            early_bodies: Vec::new(),
+            skipped_bodies: Vec::new(),
+            notes: Vec::new(),
+            dropped: Vec::new(),
+            stopped: None,
+        }
+    }
+
     /// The segments that wrote `id`, where they are known.
     #[must_use]
     pub fn writers(&self, id: InodeId) -> Option<Writers> {
@@ -142,26 +195,36 @@ impl Initrd {
     }
 }
 
-/// Reads an initrd from `source`; `name` is what errors call it, and `progress` is told how many of its bytes are done.
+/// Reads an initrd from `source`; `name` is its name in errors, and `progress` gets the number of bytes that are done.
 ///
 /// # Errors
-/// [`crate::error::Kind::Input`] with segment and byte offset where the kernel would stop unpacking, where data is
-/// damaged or too large, or where the temporary file cannot be written.
+/// [`crate::error::Kind::Input`] with segment and byte offset where data is too large or, without
+/// [`Limits::accept_partial`], where the kernel stops unpacking; [`crate::error::Kind::Io`] if the source cannot be read
+/// or the temporary file cannot be written.
 pub fn read(
     source: &dyn ReadAt,
     name: &Path,
     limits: &Limits,
     progress: &dyn Fn(u64),
 ) -> Result<Initrd, Error> {
-    let rootfs = rootfs::Reader::new(Spool::new().map_err(|e| spool_error(&e))?, limits.max_unpacked);
-    source::read_segments(source, rootfs, progress).map_err(|mut e| {
+    let named = |mut e: Error| {
         e.place.file.get_or_insert_with(|| name.to_owned());
         e
-    })
-}
-
-/// The error of a temporary file that cannot be written.
-pub(crate) fn spool_error(error: &std::io::Error) -> Error {
-    Error::input(format!("the temporary file for unpacked data cannot be written: {error}"))
-        .hint("set TMPDIR to a folder with more room")
+    };
+    let rootfs = rootfs::Reader::new(Spool::new().map_err(Error::temporary)?, limits.max_unpacked);
+    let mut initrd = source::read_segments(source, rootfs, progress).map_err(named)?;
+    match &initrd.stopped {
+        Some(stop) if !limits.accept_partial => {
+            let error = named(stop.error.clone());
+            let hint = error.hint.as_deref().unwrap_or_default();
+            let hint = format!("{hint}\n  to use what Linux unpacks until then, add --accept-partial");
+            return Err(error.hint(hint));
+        }
+        Some(stop) => initrd.notes.push(format!(
+            "{stop}. A kernel with CONFIG_BLK_DEV_RAM=y also copies the whole image to /initrd.image, and before Linux 5.9 \
+             removes what it had unpacked"
+        )),
+        None => {}
+    }
+    Ok(initrd)
 }

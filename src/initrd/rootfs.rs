@@ -5,47 +5,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Writers, spool_error};
+use super::header::Header;
+use super::{Dropped, Writers};
 use crate::bytes::{ReadAt, Spool};
 use crate::error::Error;
 use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, mode};
 
-/// Longest path that the kernel takes: `PATH_MAX`.
-pub const PATH_MAX: u64 = 4096;
+/// The longest path that the kernel accepts: `PATH_MAX`.
+pub(super) const PATH_MAX: u64 = 4096;
 /// Longest name of a directory entry: `NAME_MAX`.
 const NAME_MAX: usize = 255;
-/// An entry counts for this many bytes of the unpacked limit beside its name and content: headers alone, too, make a
+/// The bytes of the unpacked limit that an entry costs in addition to its name and content: headers alone can make a
 /// decompression bomb.
-pub const ENTRY_COST: u64 = 256;
-/// Most memory for names, link targets and inodes. An image with a million files takes a third of it.
+const ENTRY_COST: u64 = 256;
+/// The memory limit for names, link targets and inodes. An image with a million files needs a third of it.
 const MEMORY: u64 = 1 << 30;
-/// Most names that all lookups together may take: some seconds. A million files take a fifth of it; links that lead
-/// through links take 80,000 in one lookup.
+/// The limit on names that all lookups together may visit: some seconds. A million files need a fifth of it; symlinks
+/// that lead through symlinks need 80,000 in one lookup.
 const STEPS: u64 = 1 << 28;
 /// Runs of zeros of at least this many bytes become holes.
 const HOLE: usize = 64 << 10;
 
-/// The fields of a newc header (buffer-format.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    pub ino: u32,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub nlink: u32,
-    pub mtime: u32,
-    pub body_len: u64,
-    pub device: Device,
-    pub rdev: Device,
-    pub name_len: u64,
-    pub checksum: Option<u32>,
-}
-
-/// Why an entry was passed over; each reason is noted once with a count.
+/// Why entries were skipped: each reason with a count and the first path.
 type Notes = BTreeMap<&'static str, (u64, String)>;
 
+/// The limit of [`Reader::dropped`].
+const DROPPED: usize = 10_000;
+
 /// The rootfs while it is being unpacked.
-pub struct Reader {
+pub(super) struct Reader {
+    /// Number of the current segment.
+    pub(super) segment: usize,
+    /// Entries whose directory does not exist.
+    dropped: Vec<Dropped>,
     tree: Tree,
     spool: Spool,
     /// `do_hash`: device, inode and type → the first path.
@@ -59,24 +51,25 @@ pub struct Reader {
     /// Names that lookups took.
     steps: Cell<u64>,
     /// Paths written by the current segment, collected where the caller wants them.
-    pub written: Option<Vec<Vec<u8>>>,
+    pub(super) written: Option<Vec<Vec<u8>>>,
     /// Inodes that the current segment gave a content, an owner, a mode or a time; some of them more than once.
     touched: Vec<InodeId>,
     /// The segments that wrote each inode, as far as they are read.
     writers: Vec<Writers>,
     /// Bodies that the kernel skips.
-    pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
+    pub(super) skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
     /// Bodies that the kernel takes before it unpacks anything, if they lie in a plain segment at the start.
-    pub early_bodies: Vec<(String, Range<u64>)>,
+    pub(super) early_bodies: Vec<(String, Range<u64>)>,
 }
 
 /// A rootfs that was unpacked; the fields are those of [`super::Initrd`].
-pub struct Finished {
-    pub tree: Tree,
-    pub writers: Vec<Writers>,
-    pub notes: Vec<String>,
-    pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
-    pub early_bodies: Vec<(String, Range<u64>)>,
+pub(super) struct Finished {
+    pub(super) tree: Tree,
+    pub(super) writers: Vec<Writers>,
+    pub(super) notes: Vec<String>,
+    pub(super) skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
+    pub(super) early_bodies: Vec<(String, Range<u64>)>,
+    pub(super) dropped: Vec<Dropped>,
 }
 
 /// Where the kernel looks for files before it unpacks anything: microcode and ACPI tables.
@@ -86,11 +79,11 @@ const EARLY_PLACES: [&[u8]; 3] = [b"kernel/x86/microcode/", b"kernel/firmware/ac
 const EARLY_BODIES: usize = 256;
 
 /// Whether these are files that a kernel takes before it unpacks anything and nothing else.
-pub fn is_early(paths: &[Vec<u8>]) -> bool {
+pub(super) fn is_early(paths: &[Vec<u8>]) -> bool {
     !paths.is_empty()
         && paths.iter().all(|path| {
-            let folder = [path, &b"/"[..]].concat();
-            EARLY_PLACES.iter().any(|place| folder.starts_with(place) || place.starts_with(&folder))
+            let directory = [path, &b"/"[..]].concat();
+            EARLY_PLACES.iter().any(|place| directory.starts_with(place) || place.starts_with(&directory))
                 || path.is_empty()
                 || path == b"."
                 // By this name dracut and mkinitcpio mark their early archive for other tools.
@@ -100,23 +93,28 @@ pub fn is_early(paths: &[Vec<u8>]) -> bool {
 }
 
 /// A regular file whose body is being copied.
-pub struct OpenFile {
+pub(super) struct OpenFile {
     id: InodeId,
     position: u64,
     mtime: i64,
 }
 
-/// Where the last part of a path stands, as `filename_parentat` of the kernel's fs/namei.c finds it.
+/// The place of the last part of a path, as `filename_parentat` of the kernel's fs/namei.c finds it.
 struct Place {
     parent: InodeId,
     name: Box<[u8]>,
-    /// Whether a `/` stands behind it: only directories can be made and removed there.
+    /// Whether a `/` follows it: only directories can be made and removed there.
     slash: bool,
-    /// What stands there, links not followed.
+    /// What exists there, symlinks not followed.
     found: Option<InodeId>,
 }
 
-/// The part of `path` before its last name, that name, and whether a `/` stands behind it.
+/// `path` without empty parts.
+fn normal(path: &[u8]) -> Vec<u8> {
+    path.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect::<Vec<_>>().join(&b'/')
+}
+
+/// The part of `path` before its last name, that name, and whether a `/` follows it.
 fn split(path: &[u8]) -> (&[u8], &[u8], bool) {
     let end = path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
     let start = path[..end].iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
@@ -126,9 +124,11 @@ fn split(path: &[u8]) -> (&[u8], &[u8], bool) {
 impl Reader {
     /// A rootfs with the kernel's built-in initramfs (usr/default_cpio_list): /dev, /dev/console, /root. Their times
     /// are the time of the kernel's build, which nothing in an initrd tells: 0 here.
-    pub fn new(spool: Spool, max_unpacked: u64) -> Self {
+    pub(super) fn new(spool: Spool, max_unpacked: u64) -> Self {
         let tree = Tree::new(Arc::new(Vec::new()));
         let mut reader = Self {
+            segment: 0,
+            dropped: Vec::new(),
             tree,
             spool,
             links: HashMap::new(),
@@ -169,7 +169,7 @@ impl Reader {
     }
 
     /// Takes `bytes` off the unpacked limit.
-    pub fn spend(&mut self, bytes: u64) -> Result<(), Error> {
+    pub(super) fn spend(&mut self, bytes: u64) -> Result<(), Error> {
         self.budget = self.budget.checked_sub(bytes).ok_or_else(|| {
             Error::input(format!("the image unpacks to more than the {} bytes allowed", self.limit))
                 .hint("if you trust it, raise --max-unpacked")
@@ -178,24 +178,24 @@ impl Reader {
     }
 
     /// Takes the memory of an entry with `bytes` of names off what there is for all.
-    pub fn remember(&mut self, bytes: u64) -> Result<(), Error> {
+    pub(super) fn remember(&mut self, bytes: u64) -> Result<(), Error> {
         self.spend(ENTRY_COST + bytes)?;
         if self.steps.get() > STEPS {
             return Err(Error::input(
-                "the entries' folders lie behind so many links that finding them takes too long",
+                "the entries' directories are behind so many symlinks that finding them takes too long",
             )
-            .hint("no system is packed like this: is this an initrd?"));
+            .hint("no real system is packed like this: is it an initrd?"));
         }
         // A name is kept once in its directory, and once more for links and for times.
         self.memory = self.memory.checked_sub(ENTRY_COST + 2 * bytes).ok_or_else(|| {
-            Error::input("the image holds more names than 1 GiB of memory takes")
-                .hint("no system is made of so many files: is this an initrd?")
+            Error::input("the names in the image need more than 1 GiB of memory")
+                .hint("no real system has so many files: is it an initrd?")
         })?;
         Ok(())
     }
 
-    /// Notes that an entry was passed over.
-    pub fn note(&mut self, why: &'static str, path: &[u8]) {
+    /// Notes that an entry was skipped.
+    pub(super) fn note(&mut self, why: &'static str, path: &[u8]) {
         self.notes.entry(why).or_insert_with(|| (0, display(path))).0 += 1;
     }
 
@@ -206,27 +206,31 @@ impl Reader {
         found
     }
 
-    /// Where `path` stands; `None` where its last part is no name or its folder is not there.
+    /// Finds `path`; `None` if its last part is not a name or its directory does not exist.
     fn place(&self, path: &[u8]) -> Option<Place> {
-        let (folder, name, slash) = split(path);
+        let (parent, name, slash) = split(path);
         if matches!(name, b"" | b"." | b"..") {
             return None;
         }
-        let parent = self.lookup(folder, true)?;
+        let parent = self.lookup(parent, true)?;
         let found = self.tree.names(parent)?.get(name).copied();
         Some(Place { parent, name: name.into(), slash, found })
     }
 
-    /// The place at which something new can be made, if there is none: `filename_create`.
+    /// The place at which something new can be made: `filename_create`.
     fn free(&mut self, path: &[u8], directory: bool) -> Option<Place> {
         let Some(place) = self.place(path) else {
             if !matches!(split(path).1, b"" | b"." | b"..") {
-                self.note("entries in folders that are not there, which Linux passes over", path);
+                self.note("entries in directories that do not exist at that point, which Linux drops", path);
+                if self.dropped.len() < DROPPED {
+                    let path = normal(path);
+                    self.dropped.push(Dropped { path, segment: self.segment });
+                }
             }
             return None;
         };
         if place.slash && !directory && place.found.is_none() {
-            self.note("names that end in '/' though no folder, which Linux passes over", path);
+            self.note("names that end in '/' without being directories, which Linux drops", path);
             return None;
         }
         place.found.is_none().then_some(place)
@@ -249,7 +253,7 @@ impl Reader {
         inode.nlink = inode.nlink.saturating_sub(1);
     }
 
-    /// `clean_path`: what stands there and is of another type goes; a directory only when it is empty.
+    /// `clean_path`: removes what exists there with another type; a directory only if it is empty.
     fn clean_path(&mut self, path: &[u8], wanted: u32) {
         let Some(id) = self.stat(path) else { return };
         let node = &self.tree.inode(id).node;
@@ -266,8 +270,8 @@ impl Reader {
         }
     }
 
-    /// `maybe_link`: `Some(true)` where the entry became a link to an earlier one, `Some(false)` where it is the
-    /// first, `None` where the link failed.
+    /// `maybe_link`: `Some(true)` if the entry became a link to an earlier one, `Some(false)` if it is the first, `None`
+    /// if the link failed.
     fn maybe_link(&mut self, header: &Header, path: &[u8]) -> Option<bool> {
         if header.nlink < 2 {
             return Some(false);
@@ -295,7 +299,7 @@ impl Reader {
 
     /// Remembers where the body of a regular file lies if the kernel looks for files of this name before it unpacks
     /// anything: the first of a name, as it is written there (`find_cpio_data` of lib/earlycpio.c).
-    pub fn look_at(&mut self, name: &[u8], body: Range<u64>) {
+    pub(super) fn look_at(&mut self, name: &[u8], body: Range<u64>) {
         if EARLY_PLACES.iter().any(|place| name.starts_with(place))
             && name.split(|&b| b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
             && self.early_bodies.len() < EARLY_BODIES
@@ -308,13 +312,12 @@ impl Reader {
 
     fn wrote(&mut self, path: &[u8]) {
         if let Some(written) = &mut self.written {
-            written
-                .push(path.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect::<Vec<_>>().join(&b'/'));
+            written.push(normal(path));
         }
     }
 
     /// Ends segment `number`: remembers which inodes it made or changed.
-    pub fn end_segment(&mut self, number: usize, early: bool) {
+    pub(super) fn end_segment(&mut self, number: usize, early: bool) {
         self.writers.resize(self.tree.inodes.len(), Writers { first: number, last: number, early });
         for id in self.touched.drain(..) {
             let writers = &mut self.writers[id.0 as usize];
@@ -350,7 +353,7 @@ impl Reader {
                 return None;
             };
             if place.slash {
-                self.note("names that end in '/' though no folder, which Linux passes over", &path);
+                self.note("names that end in '/' without being directories, which Linux drops", &path);
                 return None;
             }
             let Some(id) = place.found else {
@@ -358,12 +361,15 @@ impl Reader {
             };
             match &self.tree.inode(id).node {
                 Node::Symlink(target) => {
-                    let folder = if target.first() == Some(&b'/') { &[][..] } else { split(&path).0 };
-                    path = [folder, target].concat();
+                    let parent = if target.first() == Some(&b'/') { &[][..] } else { split(&path).0 };
+                    path = [parent, target].concat();
                 }
                 Node::Regular(_) => return Some(id),
                 _ => {
-                    self.note("files where a folder that is not empty or a device stands", &path);
+                    self.note(
+                        "files in place of which there is a device or a directory that is not empty",
+                        &path,
+                    );
                     return None;
                 }
             }
@@ -372,7 +378,7 @@ impl Reader {
     }
 
     /// `do_name` for everything but the trailer. A file is given back when its body has to follow.
-    pub fn entry(&mut self, header: &Header, path: &[u8]) -> Option<OpenFile> {
+    pub(super) fn entry(&mut self, header: &Header, path: &[u8]) -> Option<OpenFile> {
         self.clean_path(path, header.mode);
         let mtime = i64::from(header.mtime);
         match header.mode & mode::S_IFMT {
@@ -410,7 +416,7 @@ impl Reader {
                     mode::S_IFIFO => Node::Fifo,
                     _ => Node::Socket,
                 };
-                // One that stands there already keeps its device number: mknod fails with EEXIST, and the kernel
+                // One that exists already keeps its device number: mknod fails with EEXIST, and the kernel
                 // goes on to chown and chmod.
                 if let Some(place) = self.free(path, false) {
                     self.insert(place.parent, &place.name, header.mode, node);
@@ -423,7 +429,7 @@ impl Reader {
                 None
             }
             _ => {
-                self.note("entries of no known file type, which Linux passes over", path);
+                self.note("entries of no known file type, which Linux skips", path);
                 None
             }
         }
@@ -437,7 +443,7 @@ impl Reader {
     }
 
     /// `do_symlink`.
-    pub fn symlink(&mut self, header: &Header, path: &[u8], target: &[u8]) {
+    pub(super) fn symlink(&mut self, header: &Header, path: &[u8], target: &[u8]) {
         self.clean_path(path, 0);
         // shmem_symlink: a target and its NUL have to fit into a page.
         if target.len() as u64 >= PATH_MAX {
@@ -448,7 +454,7 @@ impl Reader {
         } else {
             self.note("symbolic links that Linux could not make", path);
         }
-        // What stands there instead gets the owner and the time all the same.
+        // What exists there instead gets the owner and the time all the same.
         if let Some(id) = self.stat(path) {
             self.own(id, header);
         }
@@ -456,7 +462,7 @@ impl Reader {
     }
 
     /// Appends `bytes` to the body of `file`.
-    pub fn write(&mut self, file: &mut OpenFile, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn write(&mut self, file: &mut OpenFile, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let zeros = zero_run(rest);
@@ -470,7 +476,7 @@ impl Reader {
             while len < rest.len() && !(rest[len] == 0 && zero_run(&rest[len..]) >= HOLE) {
                 len = (len + 4096).min(rest.len());
             }
-            let at = self.spool.append(&rest[..len]).map_err(|e| spool_error(&e))?;
+            let at = self.spool.append(&rest[..len]).map_err(Error::temporary)?;
             self.cover(file, Extent { file_offset: file.position, data_offset: at, len: len as u64 });
             rest = &rest[len..];
         }
@@ -505,23 +511,23 @@ impl Reader {
     }
 
     /// Ends the body of `file`: its time is set.
-    pub fn close(&mut self, file: &OpenFile) {
+    pub(super) fn close(&mut self, file: &OpenFile) {
         self.tree.inode_mut(file.id).mtime = file.mtime;
     }
 
     /// `free_hash`, at a trailer: links do not reach from one archive into the next.
-    pub fn forget_links(&mut self) {
+    pub(super) fn forget_links(&mut self) {
         self.links.clear();
     }
 
     /// `dir_utime`, at the end of everything.
-    pub fn finish(mut self) -> Result<Finished, Error> {
+    pub(super) fn finish(mut self) -> Result<Finished, Error> {
         // dir_add puts each in front: of two entries for one directory the first has the last word.
         for (path, mtime) in std::mem::take(&mut self.directories).into_iter().rev() {
             self.touch(&path, mtime);
         }
         self.tree.check()?;
-        self.tree.data = Arc::new(self.spool.finish().map_err(|e| spool_error(&e))?) as Arc<dyn ReadAt>;
+        self.tree.data = Arc::new(self.spool.finish().map_err(Error::temporary)?) as Arc<dyn ReadAt>;
         let notes = self
             .notes
             .iter()
@@ -533,6 +539,7 @@ impl Reader {
             notes,
             skipped_bodies: self.skipped_bodies,
             early_bodies: self.early_bodies,
+            dropped: self.dropped,
         })
     }
 }

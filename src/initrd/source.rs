@@ -1,17 +1,19 @@
-//! The outer loop of `unpack_to_rootfs`: where segments start and end.
+//! The outer loop of `unpack_to_rootfs` of init/initramfs.c: where segments start and end.
 
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::archive::{self, Found, Stream};
 use super::rootfs::{Finished, Reader, is_early};
-use super::{Encoding, Initrd, Segment};
+use super::stop::{Damaged, Halt};
+use super::{Initrd, Segment};
 use crate::bytes::ReadAt;
-use crate::codec::{decoder, dictionary};
-use crate::error::Error;
+use crate::codec::{Encoding, decoder, dictionary};
+use crate::container;
+use crate::error::{Error, Kind};
 
 const CHUNK: usize = 256 << 10;
 /// `BOOTCONFIG_MAGIC` of the kernel's include/linux/bootconfig.h.
@@ -25,7 +27,7 @@ struct Source<'a> {
     base: u64,
     at: usize,
     buffer: Vec<u8>,
-    /// Tells others how far it is.
+    /// The current offset, for other threads.
     position: &'a AtomicU64,
 }
 
@@ -67,10 +69,14 @@ impl Stream for Source<'_> {
     fn offset(&self) -> u64 {
         self.base + self.at as u64
     }
+    fn encoding(&self) -> Encoding {
+        Encoding::Plain
+    }
 }
 
 /// What a decompressing thread sends.
 struct Unpacked {
+    encoding: Encoding,
     chunks: Receiver<io::Result<Vec<u8>>>,
     chunk: Vec<u8>,
     at: usize,
@@ -107,27 +113,16 @@ impl Stream for Unpacked {
     fn offset(&self) -> u64 {
         self.offset
     }
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
 }
 
-/// Skips zeros; returns the next byte, which has to stand on a multiple of four (`do_reset`: "broken padding").
-fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>, Error> {
+/// Skips zeros; returns the next byte, which has to stand on a multiple of four (`do_reset`).
+fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>, Halt> {
     loop {
-        let at = stream.offset();
-        let ahead = stream.fill_buf().map_err(|e| {
-            if e.kind() == io::ErrorKind::Unsupported {
-                return Error::input(e.to_string())
-                    .at_unpacked(at)
-                    .hint("Linux stops here: the image has to be packed anew");
-            }
-            let what = if e.kind() == io::ErrorKind::UnexpectedEof {
-                "the compressed data ends here, in the middle of its stream".to_owned()
-            } else {
-                format!("the compressed data is damaged: {e}")
-            };
-            Error::input(what)
-                .at_unpacked(at)
-                .hint("the image is damaged or was cut short: fetch it again and compare its checksum")
-        })?;
+        let (at, encoding) = (stream.offset(), stream.encoding());
+        let ahead = stream.fill_buf().map_err(|e| Halt::reading(encoding, at, e, "another entry"))?;
         let zeros = ahead.iter().position(|&b| b != 0).unwrap_or(ahead.len());
         if zeros > 0 {
             stream.consume(zeros);
@@ -136,17 +131,21 @@ fn next_entry(stream: &mut dyn Stream, rootfs: &mut Reader) -> Result<Option<u8>
         }
         let next = ahead.first().copied();
         if next.is_some() && !at.is_multiple_of(4) {
-            return Err(Error::input("data after padding that does not end on a multiple of four bytes")
-                .at_unpacked(at)
-                .hint("Linux stops here with 'broken padding': pad the archives to a multiple of four"));
+            let missing = at.next_multiple_of(4) - at;
+            return Err(Halt::new(
+                "broken padding",
+                at,
+                "the padding does not end on a multiple of four bytes",
+                &format!("the next archive needs {missing} more zero bytes before it"),
+            ));
         }
         return Ok(next);
     }
 }
 
-/// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst): from there to the end of the file.
-/// Boot loaders may have padded it to a multiple of four (`get_boot_config_from_initrd` of init/main.c).
-pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
+/// The boot configuration at the end (Documentation/admin-guide/bootconfig.rst), up to the end of the file. Boot loaders
+/// may have padded it to a multiple of four (`get_boot_config_from_initrd` of init/main.c).
+pub(crate) fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
     let len = source.len();
     for padding in 0..4 {
         let mut footer = [0; 20];
@@ -157,7 +156,7 @@ pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
         }
         let [size, sum] = [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| footer[at + i])));
         let start = end.checked_sub(u64::from(size))?;
-        // Whatever its size: one that is too large is refused by the kernel, but only after it was taken off.
+        // Of any size: the kernel refuses one that is too large, but only after it was cut off.
         let mut found = 0_u32;
         let mut buffer = vec![0; CHUNK];
         let mut at = start;
@@ -172,66 +171,154 @@ pub fn bootconfig(source: &dyn ReadAt) -> Option<Range<u64>> {
     None
 }
 
-/// Reads all segments.
+/// An image while its segments are read.
+struct Segments<'a> {
+    source: &'a dyn ReadAt,
+    rootfs: Reader,
+    /// Where the segments end: the start of the boot configuration, or the end of the file.
+    end: u64,
+    position: AtomicU64,
+    progress: &'a dyn Fn(u64),
+    list: Vec<Segment>,
+    early_paths: Vec<Vec<u8>>,
+    /// Whether a compressed segment was read: the kernel looks for early files only before it.
+    compressed: bool,
+    /// Whether the last compressed archive ended without the padding of its last entry.
+    unpadded: bool,
+}
+
+/// Reads all segments, or those before the place at which Linux stops.
 ///
 /// # Errors
-/// Those of [`super::read`], without the file's name.
-pub fn read_segments(
+/// Those of [`super::read`], without the file's name, but for [`Initrd::stopped`].
+pub(super) fn read_segments(
     source: &dyn ReadAt,
-    mut rootfs: Reader,
+    rootfs: Reader,
     progress: &dyn Fn(u64),
 ) -> Result<Initrd, Error> {
     let size = source.len();
     let bootconfig = bootconfig(source);
-    let end = bootconfig.as_ref().map_or(size, |range| range.start);
-    let mut segments: Vec<Segment> = Vec::new();
-    let mut early_paths = Vec::new();
-    // A compressed archive that ended without the padding of its last entry.
-    let mut unpadded = false;
-    let mut at = 0;
-    let position = AtomicU64::new(0);
-    while at < end {
-        let read_error = |e: io::Error| Error::input(format!("cannot be read: {e}")).at(at);
-        let mut start = vec![0; 64.min((end - at) as usize)];
-        source.read_exact_at(&mut start, at).map_err(read_error)?;
-        if start[0] == 0 {
-            let mut zeros = Source::new(source, at..end, &position);
-            loop {
-                let ahead = zeros.fill_buf().map_err(read_error)?;
-                let run = ahead.iter().position(|&b| b != 0).unwrap_or(ahead.len());
-                let done = run < ahead.len() || run == 0;
-                zeros.consume(run);
-                if done {
-                    break;
-                }
+    let mut segments = Segments {
+        source,
+        rootfs,
+        end: bootconfig.as_ref().map_or(size, |range| range.start),
+        position: AtomicU64::new(0),
+        progress,
+        list: Vec::new(),
+        early_paths: Vec::new(),
+        compressed: false,
+        unpadded: false,
+    };
+    let stopped = match segments.all() {
+        Ok(()) => None,
+        Err(Halt::Fatal(error)) => return Err(*error),
+        // With nothing unpacked it is not an initrd.
+        Err(Halt::Linux(stop)) if segments.list.iter().all(|s| s.entries == 0) => return Err(stop.error),
+        Err(Halt::Linux(stop)) => Some(*stop),
+    };
+    if segments.list.is_empty() {
+        return Err(Error::input("the file holds nothing but zeros: expected an initrd").at(0));
+    }
+    let Segments { rootfs, list, early_paths, unpadded, .. } = segments;
+    let Finished { tree, writers, mut notes, skipped_bodies, early_bodies, dropped } = rootfs.finish()?;
+    if unpadded {
+        notes.push(
+            "the last archive ends without the padding of its last entry: Linux unpacks all of it and then prints 'junk \
+             at the end of compressed archive'"
+                .into(),
+        );
+    }
+    Ok(Initrd {
+        tree,
+        segments: list,
+        writers,
+        size,
+        early_paths,
+        early_bodies,
+        skipped_bodies,
+        bootconfig,
+        notes,
+        dropped,
+        stopped,
+    })
+}
+
+impl Segments<'_> {
+    fn all(&mut self) -> Result<(), Halt> {
+        let mut at = 0;
+        while at < self.end {
+            let mut start = vec![0; 64.min((self.end - at) as usize)];
+            self.source.read_exact_at(&mut start, at).map_err(|e| Error::reading(e).at(at))?;
+            if start[0] == 0 {
+                at = self.padding(at)?;
+                continue;
             }
-            if let Some(last) = segments.last_mut() {
-                last.padding += zeros.offset() - at;
+            let before = self.list.len();
+            let found = self.segment(at, &start);
+            if let Err(Halt::Linux(mut stop)) = found {
+                stop.left = self.end - at;
+                stop.entries = self.list.get(before).map_or(0, |segment| segment.entries);
+                return Err(Halt::Linux(stop));
             }
-            at = zeros.offset();
-            continue;
+            at = found?;
+            (self.progress)(at);
         }
-        if let Some(last) = segments.last().filter(|_| unpadded) {
+        Ok(())
+    }
+
+    /// Skips zeros; says where they end.
+    fn padding(&mut self, at: u64) -> Result<u64, Halt> {
+        let mut zeros = Source::new(self.source, at..self.end, &self.position);
+        loop {
+            let ahead = zeros.fill_buf().map_err(|e| Error::reading(e).at(at))?;
+            let run = ahead.iter().position(|&b| b != 0).unwrap_or(ahead.len());
+            let done = run < ahead.len() || run == 0;
+            zeros.consume(run);
+            if done {
+                break;
+            }
+        }
+        if let Some(last) = self.list.last_mut() {
+            last.padding += zeros.offset() - at;
+        }
+        Ok(zeros.offset())
+    }
+
+    /// How the segment at `at` is packed, which begins with `start`.
+    fn encoding(&self, at: u64, start: &[u8]) -> Result<Encoding, Halt> {
+        let number = self.list.len() + 1;
+        if let Some(last) = self.list.last().filter(|_| self.unpadded) {
             // unpack_to_rootfs: the state is not Reset, and what follows is not unpacked.
-            return Err(Error::input("the archive ends without the padding of its last entry, before another segment")
-                .segment(last.number)
-                .at_unpacked(last.unpacked)
-                .hint("Linux stops here with 'junk at the end of compressed archive': pad the archives to a multiple of four"));
+            let halt = Halt::new(
+                "junk at the end of compressed archive",
+                last.unpacked,
+                "the archive ends without the padding of its last entry, before another segment",
+                "pad the archives to a multiple of four",
+            );
+            return Err(halt.map(|e| e.segment(last.number)));
         }
-        let number = segments.len() + 1;
-        let encoding = Encoding::of(&start).filter(|e| *e != Encoding::Plain || at.is_multiple_of(4));
-        let Some(encoding) = encoding else {
-            return Err(Error::input(format!(
-                "the bytes {:02x?}, where a newc archive on a multiple of four, one of the compressed formats that \
-                 Linux knows, or zero padding should be",
-                &start[..start.len().min(6)]
-            ))
-            .segment(number)
-            .at(at)
-            .hint("Linux stops here with 'invalid magic'; is this an initrd? see `file`; a boot loader's wrapper (U-Boot's mkimage, say) has to come off first"));
-        };
-        rootfs.written = Some(Vec::new());
-        let early = rootfs.early_bodies.len();
+        let found = Encoding::of(start).filter(|e| *e != Encoding::Plain || at.is_multiple_of(4));
+        found.ok_or_else(|| {
+            let missing = at.next_multiple_of(4) - at;
+            let (what, remedy) = if start.starts_with(b"07070") {
+                (
+                    format!("a plain archive has to start on a multiple of 4 bytes, and this one starts at byte {at}"),
+                    format!("put {missing} more zero {} before it", if missing == 1 { "byte" } else { "bytes" }),
+                )
+            } else {
+                let ahead = container::window(self.source, at);
+                let what = format!("{}: expected a newc archive, plain or compressed", container::name(&ahead));
+                (what, container::next_step(&ahead).to_owned())
+            };
+            let words = "invalid magic at start of compressed archive";
+            Halt::new(words, at, what, &remedy).map(|e| e.segment(number).at(at))
+        })
+    }
+
+    /// Reads the segment at `at`, which begins with `start`; says where it ends.
+    fn segment(&mut self, at: u64, start: &[u8]) -> Result<u64, Halt> {
+        let encoding = self.encoding(at, start)?;
+        let number = self.list.len() + 1;
         let mut segment = Segment {
             number,
             offset: at,
@@ -241,51 +328,70 @@ pub fn read_segments(
             unpacked: 0,
             entries: 0,
             early: false,
-            dictionary: dictionary(encoding, &start),
+            dictionary: dictionary(encoding, start),
         };
-        if encoding == Encoding::Plain {
-            let mut stream = Source::new(source, at..end, &position);
-            plain(&mut stream, &mut rootfs, &mut segment, progress).map_err(|mut e| {
-                // A plain segment is not unpacked: its offsets are the file's.
-                e.place.unpacked = false;
-                e.segment(number)
-            })?;
-            segment.unpacked = segment.size;
-            let written = rootfs.written.take().unwrap_or_default();
-            if segments.iter().any(|s| s.encoding != Encoding::Plain) {
-                rootfs.early_bodies.truncate(early);
-            } else if is_early(&written) {
-                segment.early = true;
-                early_paths.extend(written);
-                rootfs.early_bodies.truncate(early);
-            }
+        self.rootfs.segment = number;
+        let found = if encoding == Encoding::Plain {
+            self.plain(&mut segment)
         } else {
-            rootfs.written = None;
-            let skipped = rootfs.skipped_bodies.len();
-            let first = segments.is_empty();
-            unpadded = compressed(source, at..end, &position, &mut rootfs, &mut segment, first, progress)
-                .map_err(|e| e.segment(number))?;
-            // They lie in no place of the file.
-            rootfs.skipped_bodies.truncate(skipped);
-            rootfs.early_bodies.truncate(early);
+            self.compressed(&mut segment)
+        };
+        self.rootfs.end_segment(number, segment.early);
+        let found = found.map_err(|halt| {
+            // Of a segment in which Linux stops nobody knows where it ends.
+            segment.size = self.end - at;
+            halt.map(|e| e.segment(number))
+        });
+        let end = segment.offset + segment.size;
+        if found.is_ok() || segment.entries > 0 {
+            self.list.push(segment);
         }
-        rootfs.end_segment(number, segment.early);
-        at = segment.offset + segment.size;
-        progress(at);
-        segments.push(segment);
+        found.map(|()| end)
     }
-    if segments.is_empty() {
-        return Err(Error::input("nothing but zeros, where an initrd should be").at(0));
+
+    /// Reads a plain segment.
+    fn plain(&mut self, segment: &mut Segment) -> Result<(), Halt> {
+        self.rootfs.written = Some(Vec::new());
+        let early = self.rootfs.early_bodies.len();
+        let mut stream = Source::new(self.source, segment.offset..self.end, &self.position);
+        let found = plain(&mut stream, &mut self.rootfs, segment, self.progress);
+        segment.unpacked = segment.size;
+        let written = self.rootfs.written.take().unwrap_or_default();
+        if self.compressed {
+            self.rootfs.early_bodies.truncate(early);
+        } else if is_early(&written) {
+            segment.early = true;
+            self.early_paths.extend(written);
+            self.rootfs.early_bodies.truncate(early);
+        }
+        // A plain segment is not unpacked: its offsets are the file's.
+        found.map_err(|halt| {
+            halt.map(|mut e| {
+                e.place.unpacked = false;
+                e
+            })
+        })
     }
-    let Finished { tree, writers, mut notes, skipped_bodies, early_bodies } = rootfs.finish()?;
-    if unpadded {
-        notes.push(
-            "the last archive ends without the padding of its last entry: Linux unpacks all of it, and then says 'junk \
-             at the end of compressed archive'"
-                .into(),
-        );
+
+    /// Reads a compressed segment.
+    fn compressed(&mut self, segment: &mut Segment) -> Result<(), Halt> {
+        self.rootfs.written = None;
+        let (skipped, early) = (self.rootfs.skipped_bodies.len(), self.rootfs.early_bodies.len());
+        let packed = Packed {
+            source: self.source,
+            range: segment.offset..self.end,
+            position: &self.position,
+            first: self.list.is_empty(),
+            progress: self.progress,
+        };
+        let found = packed.read(&mut self.rootfs, segment);
+        self.compressed = true;
+        // They have no place in the file.
+        self.rootfs.skipped_bodies.truncate(skipped);
+        self.rootfs.early_bodies.truncate(early);
+        self.unpadded = found?;
+        Ok(())
     }
-    Ok(Initrd { tree, segments, writers, size, early_paths, early_bodies, skipped_bodies, bootconfig, notes })
 }
 
 fn plain(
@@ -293,97 +399,124 @@ fn plain(
     rootfs: &mut Reader,
     segment: &mut Segment,
     progress: &dyn Fn(u64),
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     loop {
         let trailer = archive::entry(stream, rootfs)? == Found::Trailer;
         segment.size = stream.offset() - segment.offset;
         segment.entries += u64::from(!trailer);
         progress(stream.offset());
-        // Whatever is no entry goes back to the outer loop.
+        // Anything but an entry is for the outer loop.
         if next_entry(stream, rootfs)? != Some(b'0') || trailer {
             return Ok(());
         }
     }
 }
 
-/// Reads a compressed segment; says whether its archive ended before the padding of its last entry.
-fn compressed(
+/// A compressed segment: one thread unpacks it, another one reads the archive.
+struct Packed<'a> {
+    source: &'a dyn ReadAt,
+    range: Range<u64>,
+    position: &'a AtomicU64,
+    /// Whether nothing precedes it but padding.
+    first: bool,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Packed<'_> {
+    /// Says whether the archive ended before the padding of its last entry.
+    fn read(&self, rootfs: &mut Reader, segment: &mut Segment) -> Result<bool, Halt> {
+        let (encoding, start) = (segment.encoding, self.range.start);
+        thread::scope(|scope| {
+            let (send, chunks) = sync_channel(8);
+            let (source, range, position) = (self.source, self.range.clone(), self.position);
+            let worker = thread::Builder::new()
+                .spawn_scoped(scope, move || unpack(source, range, position, encoding, &send))
+                .map_err(|e| Error::new(Kind::Io, "no thread can be started").caused_by(e))?;
+            let mut stream = Unpacked { encoding, chunks, chunk: Vec::new(), at: 0, offset: 0 };
+            let parsed = self.parse(&mut stream, rootfs, segment);
+            segment.unpacked = stream.offset();
+            drop(stream);
+            let end = worker
+                .join()
+                .map_err(|_| Error::input(format!("the {encoding} decoder failed")).at(start))?;
+            segment.size = end - segment.offset;
+            let unpadded = parsed?;
+            // After another segment an empty one does no harm; as the first it leaves the kernel waiting for a header.
+            if segment.size == 0 || (self.first && segment.entries == 0 && segment.unpacked == 0) {
+                return Err(Halt::damaged(
+                    "junk at the end of compressed archive",
+                    0,
+                    format!("an empty {encoding} stream"),
+                ));
+            }
+            Ok(unpadded)
+        })
+    }
+
+    /// `flush_buffer`: the archives of the segment.
+    fn parse(&self, stream: &mut Unpacked, rootfs: &mut Reader, segment: &mut Segment) -> Result<bool, Halt> {
+        let mut unpadded = false;
+        loop {
+            let at = stream.offset();
+            let next = next_entry(stream, rootfs)?;
+            // do_start takes for a header whatever comes first; only later are zeros skipped.
+            if self.first && at == 0 && (stream.offset() > 0 || next.is_some_and(|byte| byte != b'0')) {
+                let (what, remedy) = if stream.offset() > 0 {
+                    ("zeros at the start of the archive".to_owned(), "pack the archive without them")
+                } else {
+                    let ahead = stream.fill_buf().unwrap_or_default();
+                    (format!("{} inside", container::name(ahead)), container::next_step(ahead))
+                };
+                let what = format!("{what}: expected a newc archive");
+                return Err(Halt::new("no cpio magic", 0, what, remedy));
+            }
+            let Some(byte) = next else { return Ok(unpadded) };
+            if byte != b'0' {
+                let ahead = stream.fill_buf().unwrap_or_default();
+                let what = format!("{} after an entry: expected a newc header", container::name(ahead));
+                let remedy = "pack the segments one after the other, not in each other";
+                return Err(Halt::new("junk within compressed archive", stream.offset(), what, remedy));
+            }
+            segment.entries += u64::from(archive::entry(stream, rootfs)? == Found::Entry);
+            unpadded = !stream.offset().is_multiple_of(4);
+            (self.progress)(self.position.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Unpacks the segment at the start of `range` and sends its bytes; says where it ends.
+fn unpack(
     source: &dyn ReadAt,
     range: Range<u64>,
     position: &AtomicU64,
-    rootfs: &mut Reader,
-    segment: &mut Segment,
-    first: bool,
-    progress: &dyn Fn(u64),
-) -> Result<bool, Error> {
-    let encoding = segment.encoding;
-    thread::scope(|scope| {
-        let (send, chunks) = sync_channel(8);
-        let start = range.start;
-        let worker = scope.spawn(move || {
-            let mut input = Source::new(source, range, position);
-            let mut decoder = match decoder(encoding, &mut input) {
-                Ok(decoder) => decoder,
-                Err(e) => {
-                    let _ = send.send(Err(e));
-                    return start;
-                }
-            };
-            loop {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                match decoder.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(_) => {
-                        // The parser stopped: so do we.
-                        if send.send(Ok(chunk)).is_err() {
-                            break;
-                        }
-                    }
-                    Err(e) => {
-                        let _ = send.send(Err(e));
-                        break;
-                    }
-                }
-            }
-            drop(decoder);
-            input.offset()
-        });
-        let mut stream = Unpacked { chunks, chunk: Vec::new(), at: 0, offset: 0 };
-        let mut unpadded = false;
-        let mut parse = || -> Result<(), Error> {
-            loop {
-                let at = stream.offset();
-                let next = next_entry(&mut stream, rootfs)?;
-                if first && at == 0 && stream.offset() > 0 {
-                    // do_start takes for a header whatever comes first; only later are zeros skipped.
-                    return Err(Error::input("zeros, where the first newc header should be")
-                        .at_unpacked(0)
-                        .hint("Linux stops here with 'no cpio magic': pack the archive without them"));
-                }
-                let Some(byte) = next else { return Ok(()) };
-                if byte != b'0' {
-                    return Err(Error::input(format!(
-                        "the byte {byte:02x}, where the next newc header should be"
-                    ))
-                    .at_unpacked(stream.offset())
-                    .hint("Linux stops here with 'junk within compressed archive'"));
-                }
-                segment.entries += u64::from(archive::entry(&mut stream, rootfs)? == Found::Entry);
-                unpadded = !stream.offset().is_multiple_of(4);
-                progress(position.load(Ordering::Relaxed));
-            }
-        };
-        let parsed = parse();
-        segment.unpacked = stream.offset();
-        drop(stream);
-        let end =
-            worker.join().map_err(|_| Error::input(format!("the {encoding} decoder gave up")).at(start))?;
-        segment.size = end - segment.offset;
-        parsed?;
-        // Behind another segment an empty one does no harm; as the first it leaves the kernel waiting for a header.
-        if segment.size == 0 || (first && segment.entries == 0 && segment.unpacked == 0) {
-            return Err(Error::input(format!("an empty {encoding} stream")).at(start));
+    encoding: Encoding,
+    send: &SyncSender<io::Result<Vec<u8>>>,
+) -> u64 {
+    let start = range.start;
+    let mut input = Source::new(source, range, position);
+    let mut decoder = match decoder(encoding, &mut input) {
+        Ok(decoder) => decoder,
+        Err(e) => {
+            let _ = send.send(Err(Damaged::mark(e)));
+            return start;
         }
-        Ok(unpadded)
-    })
+    };
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let found = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+        // Also what was unpacked before an error. The parser may have stopped: then so do we.
+        if !chunk.is_empty() && send.send(Ok(chunk)).is_err() {
+            break;
+        }
+        match found {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(e) => {
+                let _ = send.send(Err(Damaged::mark(e)));
+                break;
+            }
+        }
+    }
+    drop(decoder);
+    input.offset()
 }

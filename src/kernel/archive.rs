@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 
 use crate::codec;
 use crate::error::Error;
+use crate::initrd::{Fault, HEADER, Header, c_string};
+use crate::tree::mode;
 
 /// What is called with each regular file: its path as the archive has it, its size, and its bytes, of which any
 /// number may be read. `Break` ends the walk.
@@ -166,7 +168,7 @@ pub(super) fn tar(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error>
         let size =
             number(&header[124..136]).ok_or_else(|| tar.fault("a tar header's size is not a number"))?;
         match header[156] {
-            b'L' => long_name = Some(until_nul(&extension(&mut tar, size)?).to_vec()),
+            b'L' => long_name = Some(c_string(&extension(&mut tar, size)?).to_vec()),
             b'x' => {
                 let records = extension(&mut tar, size)?;
                 for (key, value) in pax(&records).ok_or_else(|| tar.fault("a pax header is damaged"))? {
@@ -209,7 +211,7 @@ fn extension<R: Read>(tar: &mut Counted<R>, size: u64) -> Result<Vec<u8>, Error>
 
 /// The path of a header: ustar joins `prefix` and `name`; GNU and V7 have other things where the prefix would be.
 fn name(header: &[u8; 512]) -> Vec<u8> {
-    let (name, prefix) = (until_nul(&header[..100]), until_nul(&header[345..500]));
+    let (name, prefix) = (c_string(&header[..100]), c_string(&header[345..500]));
     if header[257..263] == *b"ustar\0" && !prefix.is_empty() {
         [prefix, b"/", name].concat()
     } else {
@@ -238,36 +240,26 @@ fn number(field: &[u8]) -> Option<u64> {
             value.checked_mul(256)?.checked_add(u64::from(byte))
         });
     }
-    let text = std::str::from_utf8(until_nul(field)).ok()?.trim_matches(' ');
+    let text = std::str::from_utf8(c_string(field)).ok()?.trim_matches(' ');
     if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
-}
-
-fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|&b| b == 0).next().unwrap_or_default()
 }
 
 /// A newc archive, as rpm's payload is one (cpio(5)).
 pub(super) fn newc(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error> {
-    const S_IFREG: u64 = 0o100_000;
     let mut cpio = Counted::new(source);
     loop {
-        let mut header = [0; 110];
-        cpio.fill(&mut header, "the cpio payload")?;
-        if header.starts_with(b"07070X") {
-            return Err(
-                cpio.fault("a payload without file names (07070X), as rpm uses it for files above 4 GiB")
-            );
-        }
-        if !header.starts_with(b"070701") && !header.starts_with(b"070702") {
-            return Err(cpio.fault("not a newc header (070701) where one was expected"));
-        }
-        let field = |index: usize| {
-            let text = std::str::from_utf8(&header[6 + index * 8..14 + index * 8]).ok()?;
-            u64::from_str_radix(text, 16).ok()
-        };
-        let (Some(mode), Some(size), Some(name_size)) = (field(1), field(6), field(11)) else {
-            return Err(cpio.fault("a newc header with a field that is not hexadecimal"));
-        };
+        let mut bytes = [0; HEADER];
+        cpio.fill(&mut bytes, "the cpio payload")?;
+        let header = Header::parse(&bytes).map_err(|fault| {
+            cpio.fault(match fault {
+                Fault::Stripped => {
+                    "a payload without file names (07070X), as rpm uses it for files above 4 GiB"
+                }
+                Fault::Digits(_) => "a newc header with a field that is not hexadecimal",
+                Fault::OldPortable | Fault::Magic => "expected a newc header (070701)",
+            })
+        })?;
+        let name_size = header.name_len;
         if name_size == 0 || name_size > MAX_NAME {
             return Err(cpio.fault(format!("a newc name of {name_size} bytes")));
         }
@@ -275,14 +267,14 @@ pub(super) fn newc(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error
         cpio.fill(&mut name, "a newc name")?;
         let at = cpio.at;
         cpio.skip(at.next_multiple_of(4) - at, "a newc name's padding")?;
-        let path = until_nul(&name);
+        let path = c_string(&name);
         if path == b"TRAILER!!!" {
             return Ok(());
         }
-        let flow = if mode & 0o170_000 == S_IFREG {
-            cpio.member(path, size, 4, visit)?
+        let flow = if header.mode & mode::S_IFMT == mode::S_IFREG {
+            cpio.member(path, header.body_len, 4, visit)?
         } else {
-            cpio.member(path, size, 4, &mut |_, _, _| Ok(ControlFlow::Continue(())))?
+            cpio.member(path, header.body_len, 4, &mut |_, _, _| Ok(ControlFlow::Continue(())))?
         };
         if flow.is_break() {
             return Ok(());

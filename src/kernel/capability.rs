@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::modinfo::Symbols;
+use crate::codec::Compression;
 use crate::codec::Encoding;
-use crate::squashfs::Compression;
 
 /// A kernel's configuration text (`/boot/config-VERSION`, lib/modules/VERSION/config, IKCONFIG).
 #[derive(Debug, Clone)]

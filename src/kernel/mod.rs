@@ -8,11 +8,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::codec::Compression;
 use crate::codec::Encoding;
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::initrd::Segment;
-use crate::squashfs::Compression;
 use crate::tree::Tree;
 
 mod archive;

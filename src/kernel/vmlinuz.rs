@@ -75,38 +75,17 @@ fn unpack(file: &[u8]) -> Option<Vec<u8>> {
         return Some(file.to_vec());
     }
     // As scripts/extract-vmlinux of the kernel does: whatever unpacks to something with a banner.
-    let magics: [&[u8]; 5] =
-        [&[0x1f, 0x8b, 8], b"\xfd7zXZ\0", &[0x28, 0xb5, 0x2f, 0xfd], b"BZh9", &[0x02, 0x21, 0x4c, 0x18]];
+    // The signature of lzma is too short to search for.
+    let magics = Encoding::SIGNATURES.into_iter().filter(|(_, encoding)| *encoding != Encoding::Lzma);
     magics
-        .into_iter()
+        .map(|(magic, _)| magic)
         .flat_map(|magic| find_all(file, magic).take(MAX_TRIES))
         .map(|at| decode(&file[at..]))
         .find(|kernel| is_kernel(kernel))
 }
 
 fn decode(packed: &[u8]) -> Vec<u8> {
-    if packed.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
-        lz4_legacy(packed)
-    } else {
-        codec::unpack_prefix(packed, MAX_KERNEL)
-    }
-}
-
-/// lz4's legacy frame, as `lz4 -l` writes it: after the magic, blocks of at most 8 MiB, each behind its packed size.
-fn lz4_legacy(packed: &[u8]) -> Vec<u8> {
-    const BLOCK: usize = 8 << 20;
-    let mut kernel = Vec::new();
-    let mut rest = packed.get(4..).unwrap_or_default();
-    while let Some((size, behind)) = rest.split_first_chunk::<4>() {
-        let Some(block) = behind.get(..u32::from_le_bytes(*size) as usize) else { break };
-        let Ok(bytes) = lz4_flex::block::decompress(block, BLOCK) else { break };
-        kernel.extend(bytes);
-        if kernel.len() as u64 > MAX_KERNEL {
-            break;
-        }
-        rest = &behind[block.len()..];
-    }
-    kernel
+    codec::unpack_prefix(packed, MAX_KERNEL)
 }
 
 /// payload_offset and payload_length of the x86 boot protocol 2.08.
@@ -153,22 +132,12 @@ pub(super) fn decompressors(kernel: &[u8]) -> Option<BTreeSet<Encoding>> {
 }
 
 fn table(kernel: &[u8], entry: usize, pointer: usize) -> Option<BTreeSet<Encoding>> {
-    const FORMATS: [([u8; 2], Encoding); 8] = [
-        ([0x1f, 0x8b], Encoding::Gzip),
-        ([0x1f, 0x9e], Encoding::Gzip),
-        ([0x42, 0x5a], Encoding::Bzip2),
-        ([0x5d, 0x00], Encoding::Lzma),
-        ([0xfd, 0x37], Encoding::Xz),
-        ([0x89, 0x4c], Encoding::Lzo),
-        ([0x02, 0x21], Encoding::Lz4),
-        ([0x28, 0xb5], Encoding::Zstd),
-    ];
     let mut first = vec![0; pointer];
-    first[..2].copy_from_slice(&FORMATS[0].0);
+    first[..2].copy_from_slice(&Encoding::LINUX_MAGICS[0].0);
     find_all(kernel, &first).find_map(|at| {
         let mut found = BTreeSet::new();
         let mut known = 0;
-        for (index, (magic, encoding)) in FORMATS.iter().enumerate() {
+        for (index, (magic, encoding)) in Encoding::LINUX_MAGICS.iter().enumerate() {
             let Some(row) = kernel.get(at + index * entry..at + (index + 1) * entry) else { break };
             // Older kernels know fewer formats: the table is then shorter, at its end.
             if row[..2] != *magic || row[2..pointer].iter().any(|&b| b != 0) {

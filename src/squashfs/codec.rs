@@ -5,9 +5,8 @@ use std::io;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 use xz2::stream::{Action, Check, Filters, Status, Stream};
 
-use super::Compression;
 use super::write::calls;
-use crate::codec::{lzo, xz_options};
+use crate::codec::{Compression, lzo, xz_options};
 use crate::elf::Arch;
 
 /// The level of zstd: its slowest. mksquashfs takes 15, and goes as far as 22.

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::initrd::{self, NewcWriter};
 use crate::ram::PHASES;
 use crate::report::{Figure, Moment, Origin, Unit};
-use crate::scratch::Folder;
+use crate::scratch::Directory;
 
 /// The probe, compiled by src/build.rs for the architecture that btrsquash itself is built for.
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
@@ -54,7 +54,7 @@ pub fn measure(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Mea
     let (append, next) = command_line(&options.append);
     let temporary =
         |e: io::Error| Error::input(format!("a temporary copy of the image cannot be written: {e}"));
-    let folder = Folder::new(None).map_err(temporary)?;
+    let folder = Directory::new(None).map_err(temporary)?;
     let copy = folder.path().join("initrd");
     let serial = folder.path().join("serial");
     with_probe(&options.initrd, &copy, &next)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use btrsquash::btrfs::{self, Features};
 use btrsquash::bytes::ReadAt;
+use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
 use btrsquash::contract::RuntimeFrom;
 use btrsquash::convert::split;
@@ -18,7 +19,7 @@ use btrsquash::image::{self, classify};
 use btrsquash::initrd::{self, Initrd, Limits, NewcWriter};
 use btrsquash::inspect;
 use btrsquash::kernel::{self, Wanted};
-use btrsquash::squashfs::{self, Compression};
+use btrsquash::squashfs;
 use btrsquash::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree};
 
 /// A parser.
@@ -48,7 +49,7 @@ pub const TARGETS: [Target; 12] = [
 ];
 
 const RELEASE: &str = "6.1.0-fuzz";
-const LIMITS: Limits = Limits { max_unpacked: 64 << 20 };
+const LIMITS: Limits = Limits { max_unpacked: 64 << 20, accept_partial: false };
 /// As much of each file is read.
 const MOST: u64 = 1 << 20;
 
@@ -258,20 +259,6 @@ fn put(tree: &mut Tree, folder: InodeId, name: &str, node: Node) -> InodeId {
     id
 }
 
-fn of_tree(tree: Tree) -> Initrd {
-    Initrd {
-        tree,
-        segments: Vec::new(),
-        writers: Vec::new(),
-        size: 0,
-        early_paths: Vec::new(),
-        early_bodies: Vec::new(),
-        skipped_bodies: Vec::new(),
-        bootconfig: None,
-        notes: Vec::new(),
-    }
-}
-
 const WANTED: Wanted<'_> = Wanted {
     overlay: None,
     compression: Compression::Xz,
@@ -376,7 +363,7 @@ fn classify(bytes: &[u8]) -> bool {
         "lib/modules/6.1.0/modules.dep",
     ];
     let files: Vec<(&str, &[u8])> = FILES.into_iter().zip(bytes.split(|&b| b == 0xff)).collect();
-    let initrd = of_tree(tree(&files));
+    let initrd = Initrd::of_tree(tree(&files));
     judge(&initrd);
     true
 }

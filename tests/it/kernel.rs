@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
 use btrsquash::contract::{Overlay, RuntimeFrom};
 use btrsquash::error::{Error, Kind};
 use btrsquash::initrd::Segment;
 use btrsquash::kernel::{self, Kernel, Wanted};
-use btrsquash::squashfs::Compression;
 use btrsquash::tree::{Content, Extent, Inode, Node, Tree};
 
 use crate::support::{have, kernel_package, run, sh};

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use btrsquash::bytes::{Hint, ReadAt, Region};
+use btrsquash::codec::Compression;
 use btrsquash::cores::Cores;
 use btrsquash::elf::Arch;
 use btrsquash::error::Kind;
-use btrsquash::squashfs::{self, Compression, Options, Written};
+use btrsquash::squashfs::{self, Options, Written};
 use btrsquash::tree::{Node, Tree};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -304,7 +304,7 @@ fn what_files_share_counts_for_each() {
     }
     let raw: Arc<dyn ReadAt> = Arc::new(bytes(&plan(&tree, &options("6.1")).unwrap()));
     let open = |max_unpacked| {
-        let limits = crate::initrd::Limits { max_unpacked };
+        let limits = crate::initrd::Limits { max_unpacked, accept_partial: false };
         crate::image::read(Arc::clone(&raw), Path::new("image"), &limits, &|_| ())
     };
     assert!(open(900_000).is_ok());

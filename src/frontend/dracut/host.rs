@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::frontend::Plan;
 use crate::initrd::{self, Limits};
 use crate::kernel::KernelModules;
-use crate::scratch::Folder;
+use crate::scratch::Directory;
 use crate::tree::Node;
 
 /// Where programs are looked for, by us and by dracut.
@@ -162,8 +162,8 @@ impl Dracut {
 }
 
 /// A folder that goes when it is dropped, in TMPDIR or in the file tree whose dracut is run.
-fn scratch(root: Option<&Path>) -> Result<Folder, Error> {
-    Folder::new(root.map(|root| root.join("tmp")).as_deref()).map_err(|e| {
+fn scratch(root: Option<&Path>) -> Result<Directory, Error> {
+    Directory::new(root.map(|root| root.join("tmp")).as_deref()).map_err(|e| {
         Error::failed(format!("no temporary folder for dracut: {e}"))
             .hint("set TMPDIR to a folder with 200 MB of free space")
     })
@@ -234,7 +234,7 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
         return Err(failed());
     }
     let source = File::open(&image).map_err(|_| failed())?;
-    let limits = Limits { max_unpacked: MAX_IMAGE };
+    let limits = Limits { max_unpacked: MAX_IMAGE, accept_partial: false };
     let image = initrd::read(&source, Path::new("dracut's image"), &limits, &|_| ())?;
     files(&image.tree)
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bytes::ReadAt;
-use crate::squashfs::{Compression, STORED, codec};
+use crate::codec::Compression;
+use crate::squashfs::{STORED, codec};
 use crate::tree::{Content, Extent, InodeId, Node, Tree};
 
 /// How much unpacked content is kept.

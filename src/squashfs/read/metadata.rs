@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bytes::ReadAt;
+use crate::codec::Compression;
 use crate::error::Error;
-use crate::squashfs::{Compression, MAX_MEMORY, METADATA_SIZE, codec};
+use crate::squashfs::{MAX_MEMORY, METADATA_SIZE, codec};
 
 /// The bit of a metadata block's length that says that it is stored as it is.
 const STORED: u16 = 1 << 15;

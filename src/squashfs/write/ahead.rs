@@ -6,10 +6,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::bytes::ReadAt;
 use crate::bytes::{Hint, Region};
+use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
+use crate::squashfs::Options;
 use crate::squashfs::codec::Encoder;
-use crate::squashfs::{Compression, Options};
 
 /// Bytes that a thread takes at once: with small blocks, one at a time would be mostly waiting for the lock.
 const BATCH: u64 = 1 << 20;
@@ -201,12 +202,12 @@ impl<'a> Ahead<'a> {
             let Some(&batch) = self.blocks.batches.get(number).filter(|_| !state.stop) else { return };
             state.next += 1;
             drop(state);
-            let turn = self.cores.turn();
+            let core = self.cores.acquire();
             let done = match &mut encoder {
                 Ok(encoder) => self.blocks.compress(encoder, batch),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
-            drop(turn);
+            drop(core);
             self.lock().ready.insert(number, done);
             self.changed.notify_all();
         }

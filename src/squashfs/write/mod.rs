@@ -23,11 +23,12 @@ use backhand::{
 
 use crate::bytes::ReadAt;
 use crate::bytes::{Hint, Region};
+use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
 use crate::error::Error;
 use crate::squashfs::codec::{Encoder, ZSTD_LEVEL};
-use crate::squashfs::{Compression, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options};
+use crate::squashfs::{MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options};
 use ahead::{Ahead, Blocks, Taker};
 
 /// The largest file that backhand writes: 2 TiB.

@@ -63,7 +63,7 @@ pub fn write_runtime(tree: &Tree, path: &Path) {
         btrfs::Options { block_size: 128 << 10, ..btrfs::Options::new(Features::for_kernel("6.1.0")) };
     let image = btrfs::plan(tree, &options).unwrap();
     let options = squashfs::Options {
-        compression: squashfs::Compression::Lz4,
+        compression: btrsquash::codec::Compression::Lz4,
         block_size: 128 << 10,
         ..Default::default()
     };
