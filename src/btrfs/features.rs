@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::kernel::Release;
+
 /// The parts of the on-disk format that came after its first stable form, and the block sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
@@ -20,15 +22,6 @@ pub struct Features {
     notes: Vec<String>,
 }
 
-/// A kernel release as far as it orders features: `6.1.0-50-amd64` is (6, 1, 0).
-fn version(release: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().ok());
-    let major = numbers.next()??;
-    let minor = numbers.next().flatten().unwrap_or(0);
-    // `5-rc1` and `6.1-x86` have no third number of their own; only 2.6.x is told apart by it.
-    Some((major, minor, numbers.next().flatten().unwrap_or(0)))
-}
-
 impl Features {
     /// The newest features that every kernel from `release` (as `uname -r` gives it) on can mount. Where the release
     /// cannot be understood, the features of 2.6.38.
@@ -36,14 +29,14 @@ impl Features {
     /// Versions are those in which mainline got the feature (fs/btrfs history); backports are not counted on.
     #[must_use]
     pub fn for_kernel(release: &str) -> Self {
-        let known = version(release);
-        let at_least = |major, minor| known.is_some_and(|v| v >= (major, minor, 0));
+        let known = Release::parse(release);
+        let at_least = |major, minor| Release::new(major, minor, 0).reached_by(release);
         let mut notes = Vec::new();
         if known.is_none() {
             notes.push(format!(
                 "kernel release '{release}' is not understood: btrfs features of Linux 2.6.38 are used"
             ));
-        } else if known < Some((2, 6, 31)) {
+        } else if known < Some(Release::new(2, 6, 31)) {
             notes.push(format!(
                 "Linux {release} is older than btrfs's present format (2.6.31): it cannot mount the runtime"
             ));

@@ -11,6 +11,15 @@ pub enum Overlay {
     Overlayfs,
 }
 
+/// The file system that holds the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeFormat {
+    /// A btrfs image, `LiveOS/rootfs.img`, inside the squashfs.
+    Btrfs,
+    /// The squashfs itself, under overlayfs.
+    Squashfs,
+}
+
 /// Where the front-end finds squashfs.img.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuntimeFrom {

@@ -6,7 +6,7 @@ pub mod inside;
 pub mod own;
 pub mod paths;
 
-pub use choices::{Handover, Overlay, RuntimeFrom};
+pub use choices::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
 
 /// The name under which guests know this module: they are linked with nothing else of the library.
 #[cfg(guest)]

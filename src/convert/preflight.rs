@@ -128,6 +128,7 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
         Maker::Dracut(_) | Maker::BuiltIn => None,
     };
     let wanted = Wanted {
+        format: Some(crate::contract::RuntimeFormat::Btrfs),
         overlay: request.overlay,
         compression: request.compression,
         bcj: request.compression == Compression::Xz,

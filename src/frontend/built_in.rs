@@ -230,8 +230,11 @@ mod tests {
     use crate::kernel::{KernelModules, Module};
 
     fn kernels() -> Vec<KernelModules> {
-        let module =
-            |name: &str| Module { name: name.into(), path: format!("kernel/{name}.ko"), elf: vec![1, 2, 3] };
+        let module = |name: &str| Module {
+            name: name.into(),
+            path: format!("kernel/{name}.ko"),
+            elf: [1, 2, 3].into(),
+        };
         vec![KernelModules {
             version: "6.1.0".into(),
             modules: vec![module("loop"), module("squashfs")],

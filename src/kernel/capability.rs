@@ -2,83 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::Release;
+use super::config::Config;
 use super::modinfo::Symbols;
 use crate::codec::Compression;
 use crate::codec::Encoding;
-
-/// A kernel's configuration text (`/boot/config-VERSION`, lib/modules/VERSION/config, IKCONFIG).
-#[derive(Debug, Clone)]
-pub(super) struct Config {
-    /// Where it was found, for messages.
-    pub origin: String,
-    set: BTreeSet<String>,
-    mentioned: BTreeSet<String>,
-}
-
-impl Config {
-    /// Reads the text; `None` where it holds no option at all (Debian's System.map is such a placeholder).
-    pub(super) fn parse(text: &[u8], origin: String) -> Option<Self> {
-        let text = String::from_utf8_lossy(text);
-        let (mut set, mut mentioned) = (BTreeSet::new(), BTreeSet::new());
-        for line in text.lines() {
-            if let Some((key, value)) = line.split_once('=').filter(|(key, _)| key.starts_with("CONFIG_")) {
-                mentioned.insert(key.to_owned());
-                if value == "y" {
-                    set.insert(key.to_owned());
-                }
-            } else if let Some(key) = line.strip_prefix("# ").and_then(|l| l.strip_suffix(" is not set")) {
-                mentioned.insert(key.to_owned());
-            }
-        }
-        (!mentioned.is_empty()).then_some(Self { origin, set, mentioned })
-    }
-
-    /// Whether the option is `y`.
-    pub(super) fn yes(&self, option: &str) -> bool {
-        self.set.contains(option)
-    }
-
-    /// Whether the text speaks of the option at all.
-    pub(super) fn knows(&self, option: &str) -> bool {
-        self.mentioned.contains(option)
-    }
-
-    /// The option of the modules that a front-end needs, where their names do not tell it.
-    pub(super) fn built_in(&self, module: &str) -> bool {
-        let option = match module {
-            "loop" => "CONFIG_BLK_DEV_LOOP",
-            "squashfs" => "CONFIG_SQUASHFS",
-            "btrfs" => "CONFIG_BTRFS_FS",
-            "dm_mod" => "CONFIG_BLK_DEV_DM",
-            "dm_snapshot" => "CONFIG_DM_SNAPSHOT",
-            "overlay" => "CONFIG_OVERLAY_FS",
-            "crc32c_generic" => "CONFIG_CRYPTO_CRC32C",
-            "isofs" => "CONFIG_ISO9660_FS",
-            "vfat" => "CONFIG_VFAT_FS",
-            "ext4" => "CONFIG_EXT4_FS",
-            "xfs" => "CONFIG_XFS_FS",
-            "af_packet" => "CONFIG_PACKET",
-            "ahci" => "CONFIG_SATA_AHCI",
-            "sd_mod" => "CONFIG_BLK_DEV_SD",
-            "sr_mod" => "CONFIG_BLK_DEV_SR",
-            "nvme" => "CONFIG_BLK_DEV_NVME",
-            "nfs" => "CONFIG_NFS_FS",
-            "nfsv3" => "CONFIG_NFS_V3",
-            "nfsv4" => "CONFIG_NFS_V4",
-            other => return self.yes(&format!("CONFIG_{}", other.to_uppercase())),
-        };
-        self.yes(option)
-    }
-}
-
-/// Major, minor and patch level of a release such as `6.1.0-50-amd64`.
-pub(super) fn version(release: &str) -> (u32, u32, u32) {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|part| part.parse().unwrap_or(0))
-        .chain(std::iter::repeat(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
 
 /// All that squashfs can be packed with.
 const COMPRESSIONS: [Compression; 5] =
@@ -116,13 +44,13 @@ pub(super) fn of_squashfs_config(config: &Config) -> Vec<Compression> {
 }
 
 /// The first Linux whose squashfs knows the compression.
-pub(super) const fn squashfs_since(compression: Compression) -> (u32, u32, u32) {
+pub(super) const fn squashfs_since(compression: Compression) -> Release {
     match compression {
-        Compression::Gzip => (2, 6, 29),
-        Compression::Lzo => (2, 6, 36),
-        Compression::Xz => (2, 6, 38),
-        Compression::Lz4 => (3, 19, 0),
-        Compression::Zstd => (4, 14, 0),
+        Compression::Gzip => Release::new(2, 6, 29),
+        Compression::Lzo => Release::new(2, 6, 36),
+        Compression::Xz => Release::new(2, 6, 38),
+        Compression::Lz4 => Release::new(3, 19, 0),
+        Compression::Zstd => Release::new(4, 14, 0),
     }
 }
 
@@ -139,7 +67,7 @@ fn branch_filter(machine: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Whether the kernel's xz has the branch filter of its own machine; where not, or where that cannot be proven, why.
+/// Whether the kernel's xz has the branch filter of its own machine; if not, or if that cannot be proven, why.
 pub(super) fn bcj(
     machine: Option<&str>,
     config: Option<&Config>,
@@ -182,7 +110,7 @@ pub(super) fn of_initramfs_config(config: &Config) -> BTreeSet<Encoding> {
     .collect()
 }
 
-/// The best of `encodings` for a front-end: the smallest first; plain, which every kernel reads, where there is none.
+/// The best of `encodings` for a boot initramfs: the smallest first; plain, which every kernel reads, if there is none.
 #[must_use]
 pub fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
     [
@@ -204,7 +132,7 @@ pub fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
 /// 6.8-rc1; Documentation/ABI/testing/sysfs-firmware-initrd), on every architecture, when it is booted with
 /// `retain_initrd`.
 pub(super) fn retained(release: &str, config: Option<&Config>) -> Result<(), String> {
-    if version(release) < (6, 8, 0) {
+    if !Release::new(6, 8, 0).reached_by(release) {
         return Err(format!("/sys/firmware/initrd came with Linux 6.8; this kernel is {release}"));
     }
     match config {
@@ -227,23 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn versions() {
-        assert_eq!(version("6.1.0-50-amd64"), (6, 1, 0));
-        assert_eq!(version("6.12.117+deb13-amd64"), (6, 12, 117));
-        assert_eq!(version("2.6.38.8-35.fc15"), (2, 6, 38));
-        assert_eq!(version("6.8-rc1"), (6, 8, 0));
-        assert_eq!(version(""), (0, 0, 0));
-    }
-
-    #[test]
     fn a_configuration_tells_what_squashfs_can_read() {
         let new = config("CONFIG_SQUASHFS_ZLIB=y\n# CONFIG_SQUASHFS_XZ is not set\nCONFIG_SQUASHFS_ZSTD=y\n");
         assert_eq!(of_squashfs_config(&new), [Compression::Zstd, Compression::Gzip]);
         let old = config("CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\n");
         assert_eq!(of_squashfs_config(&old), [Compression::Xz, Compression::Gzip]);
-        assert!(
-            Config::parse(b"ffffffffffffffff B The real System.map is elsewhere\n", "x".into()).is_none()
-        );
     }
 
     #[test]

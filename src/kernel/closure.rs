@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::capability::Config;
+use super::config::Config;
+use super::hints::how_to_get;
 use super::modinfo::{Info, Symbols, symbols};
 use super::source::Source;
-use super::{canonical, module_name};
+use super::{Module, canonical, module_name};
 use crate::error::Error;
-use crate::kernel::Module;
 
 /// The most that the modules of one kernel may take: several times what any real set does.
 const MAX_CLOSURE: u64 = 1 << 30;
@@ -16,7 +16,7 @@ const MAX_CLOSURE: u64 = 1 << 30;
 /// says crc32c (csum_type 0).
 const OTHER_CHECKSUMS: [&str; 3] = ["xxhash64", "sha256", "blake2b_256"];
 
-/// By what name the kernel's crypto API finds crc32c, in order of preference. The generic one runs on every machine;
+/// The modules that give the kernel's crypto API crc32c, in order of preference. The generic one runs on every machine;
 /// those for certain processors refuse to load elsewhere. `crc32c` until 3.14, `crc32c_cryptoapi` since 6.16.
 const CRC32C: [&str; 3] = ["crc32c_generic", "crc32c", "crc32c_cryptoapi"];
 
@@ -63,8 +63,10 @@ struct Loaded {
 pub(super) struct Missing {
     /// Module name.
     pub name: String,
-    /// The module that needs it, where it is not asked for by itself.
+    /// The module that needs it, unless it was asked for itself.
     pub needed_by: Option<String>,
+    /// The option that is not set in the kernel's configuration: the kernel was built without it, and no package has it.
+    pub denied_by: Option<String>,
 }
 
 /// Collects the closure of one kernel.
@@ -78,7 +80,6 @@ pub(super) struct Closure<'a> {
     loaded: BTreeMap<String, Loaded>,
     size: u64,
     order: Vec<String>,
-    used_built_in: BTreeSet<String>,
 }
 
 /// One step of the depth-first walk: a module and what of it is still to be visited.
@@ -104,9 +105,8 @@ impl<'a> Closure<'a> {
             loaded: BTreeMap::new(),
             size: 0,
             order: Vec::new(),
-            used_built_in: BTreeSet::new(),
         };
-        // The image's own modules say what the others have to be built for.
+        // The image's own modules say which build the others have to be of.
         if let Some((source, name)) = closure.sources.first().and_then(|source| {
             Some((*source, source.versions.get(release)?.names(|_| true).into_iter().next()?))
         }) && let Some(file) = source.module(release, &name)?
@@ -129,7 +129,7 @@ impl<'a> Closure<'a> {
                 "module {name} of {source} is for kernel {built_for}, not for {}: that kernel would refuse it",
                 self.release
             ))
-            .hint(super::how_to_get(self.release)));
+            .hint(how_to_get(self.release)));
         }
         match &self.vermagic {
             None => self.vermagic = Some((vermagic.clone(), format!("{name} of {source}"))),
@@ -137,7 +137,7 @@ impl<'a> Closure<'a> {
                 return Err(Error::missing(format!(
                     "module {name} of {source} is for `{vermagic}`, but {whose} is for `{expected}`: two builds of one release"
                 ))
-                .hint(super::how_to_get(self.release)));
+                .hint(how_to_get(self.release)));
             }
             Some(_) => {}
         }
@@ -148,7 +148,7 @@ impl<'a> Closure<'a> {
         self.built_in.names.contains(name) || self.config.is_some_and(|config| config.built_in(name))
     }
 
-    /// Reads the module from the first source that has it; false where none has.
+    /// Reads the module from the first source that has it; false if none has.
     fn load(&mut self, name: &str) -> Result<bool, Error> {
         if self.loaded.contains_key(name) {
             return Ok(true);
@@ -163,7 +163,7 @@ impl<'a> Closure<'a> {
                     self.release
                 )));
             }
-            let module = Module { name: name.to_owned(), path: file.path, elf: file.elf };
+            let module = Module { name: name.to_owned(), path: file.path, elf: file.elf.into() };
             self.loaded.insert(name.to_owned(), Loaded { module, info: file.info, source: index });
             return Ok(true);
         }
@@ -174,7 +174,7 @@ impl<'a> Closure<'a> {
         self.sources.iter().any(|s| s.has(self.release, name))
     }
 
-    /// The module that gives the crypto API its crc32c: `Ok(None)` where that is built in, `Err` where it is nowhere.
+    /// The module that gives the crypto API its crc32c: `Ok(None)` if that is built in, `Err` if it is missing.
     fn crc32c(&self) -> Result<Option<String>, ()> {
         if CRC32C.iter().any(|name| self.is_built_in(name)) || self.built_in.aliases.contains("crypto_crc32c")
         {
@@ -183,7 +183,7 @@ impl<'a> Closure<'a> {
         if let Some(name) = CRC32C.iter().find(|name| self.exists(name)) {
             return Ok(Some((*name).to_owned()));
         }
-        // One for this machine's processors only is better than none.
+        // One that only some of the machine's processors can run is better than none.
         self.sources
             .iter()
             .filter_map(|source| source.versions.get(self.release))
@@ -193,7 +193,7 @@ impl<'a> Closure<'a> {
             .ok_or(())
     }
 
-    /// What has to be loaded before `name`, soft dependencies first, as modprobe does.
+    /// What has to be loaded before `name`: soft dependencies first, as modprobe loads them.
     fn needs(&self, name: &str) -> Vec<String> {
         let Some(Loaded { info, .. }) = self.loaded.get(name) else { return Vec::new() };
         let mut needs = Vec::new();
@@ -203,7 +203,7 @@ impl<'a> Closure<'a> {
             if algorithm == "crc32c" {
                 crc32c = true;
             } else if !(name == "btrfs" && OTHER_CHECKSUMS.contains(&algorithm)) {
-                // The rest is of use where it is there: modprobe does not mind either.
+                // The rest is used if it is there; modprobe does the same.
                 let generic = format!("{algorithm}_generic");
                 needs.extend(
                     [soft.as_str(), &generic, algorithm]
@@ -223,26 +223,26 @@ impl<'a> Closure<'a> {
         needs
     }
 
-    /// Adds `root` and all that it depends on. What is missing comes back, and then nothing is added.
+    /// Adds `root` and all that it depends on. If something is missing, that is returned and nothing is added.
     pub(super) fn add(&mut self, root: &str) -> Result<Vec<Missing>, Error> {
         let root = canonical(root);
         let mut missing = Vec::new();
         let mut seen: BTreeSet<String> = self.order.iter().cloned().collect();
         let mut order = Vec::new();
-        let mut used_built_in = Vec::new();
         let mut steps: Vec<Step> = Vec::new();
         let mut next = Some(root);
         loop {
             if let Some(name) = next.take()
                 && seen.insert(name.clone())
+                && !self.is_built_in(&name)
             {
-                if self.is_built_in(&name) {
-                    used_built_in.push(name);
-                } else if self.load(&name)? {
+                if self.load(&name)? {
                     let todo = self.needs(&name).into_iter();
                     steps.push(Step { name, todo });
                 } else {
-                    missing.push(Missing { name, needed_by: steps.last().map(|step| step.name.clone()) });
+                    let denied_by = self.config.and_then(|config| config.denies(&name));
+                    let needed_by = steps.last().map(|step| step.name.clone());
+                    missing.push(Missing { name, needed_by, denied_by });
                 }
             }
             let Some(step) = steps.last_mut() else { break };
@@ -253,9 +253,19 @@ impl<'a> Closure<'a> {
         }
         if missing.is_empty() {
             self.order.extend(order);
-            self.used_built_in.extend(used_built_in);
         }
         Ok(missing)
+    }
+
+    /// The option that is not set in the kernel's configuration, if that is why the module is neither built in nor found.
+    pub(super) fn denied(&self, name: &str) -> Option<String> {
+        let here = self.is_built_in(name) || self.exists(name);
+        if here { None } else { self.config?.denies(name) }
+    }
+
+    /// Whether the module is built in or in one of the sources.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.is_built_in(name) || self.exists(name)
     }
 
     /// The symbols of a module of the closure.
@@ -263,14 +273,9 @@ impl<'a> Closure<'a> {
         self.loaded.get(name).map(|loaded| symbols(&loaded.module.elf))
     }
 
-    /// The machine for which the modules are.
+    /// The machine that the modules were built for.
     pub(super) fn machine(&self) -> Option<&'static str> {
         self.loaded.values().find_map(|loaded| loaded.info.machine)
-    }
-
-    /// What was asked for or depended on and is built in.
-    pub(super) fn used_built_in(&self) -> Vec<String> {
-        self.used_built_in.iter().cloned().collect()
     }
 
     /// The modules in their order, each with the index of its source.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use goblin::container::Ctx;
-use goblin::elf::header::Header;
-use goblin::elf::section_header::{SHT_SYMTAB, SectionHeader};
-use goblin::elf::{Elf, Symtab};
+use goblin::elf::Symtab;
+use goblin::elf::section_header::SHT_SYMTAB;
+
+use crate::elf::{Object, text_at};
 
 /// The `.modinfo` of one module (include/linux/module.h, MODULE_INFO) and the machine of its ELF header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,55 +22,12 @@ pub(super) struct Info {
     pub machine: Option<&'static str>,
 }
 
-struct Object<'a> {
-    bytes: &'a [u8],
-    ctx: Ctx,
-    header: Header,
-    sections: Vec<SectionHeader>,
-}
-
-impl<'a> Object<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, String> {
-        let reason = |e: goblin::error::Error| format!("not an ELF module: {e}");
-        let header = Elf::parse_header(bytes).map_err(reason)?;
-        let ctx = Ctx::new(header.container().map_err(reason)?, header.endianness().map_err(reason)?);
-        let offset = usize::try_from(header.e_shoff).map_err(|_| "section headers beyond all bounds")?;
-        let sections =
-            SectionHeader::parse(bytes, offset, usize::from(header.e_shnum), ctx).map_err(reason)?;
-        Ok(Self { bytes, ctx, header, sections })
-    }
-
-    fn content(&self, section: &SectionHeader) -> Option<&'a [u8]> {
-        let start = usize::try_from(section.sh_offset).ok()?;
-        let len = usize::try_from(section.sh_size).ok()?;
-        self.bytes.get(start..start.checked_add(len)?)
-    }
-
-    fn section(&self, name: &str) -> Option<&'a [u8]> {
-        let names = self.content(self.sections.get(usize::from(self.header.e_shstrndx))?)?;
-        let section = self.sections.iter().find(|s| text_at(names, s.sh_name) == Some(name.as_bytes()))?;
-        self.content(section)
-    }
-}
-
-/// Longest name of a symbol, its NUL counted: `KSYM_NAME_LEN` of include/linux/kallsyms.h since 6.1.
-const NAME_MAX: usize = 512;
-
-/// The name at `at`; `None` where no NUL ends it in time. Many names can be the tails of one string, so that neither
-/// may a search for their ends go on nor may each of them be kept as a copy.
-fn text_at(table: &[u8], at: usize) -> Option<&[u8]> {
-    let rest = table.get(at..)?;
-    let rest = &rest[..rest.len().min(NAME_MAX)];
-    rest.iter().position(|&b| b == 0).map(|end| &rest[..end])
-}
-
 impl Info {
     /// Reads an uncompressed `.ko`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let object = Object::parse(bytes)?;
+        let object = Object::parse(bytes).map_err(|e| format!("not an ELF module: {e}"))?;
         let section = object.section(".modinfo").ok_or("an ELF file without a .modinfo section")?;
-        let mut info =
-            Self { machine: crate::elf::uname(object.header.e_machine, &object.ctx), ..Self::default() };
+        let mut info = Self { machine: object.machine(), ..Self::default() };
         for entry in section.split(|&b| b == 0).filter(|e| !e.is_empty()) {
             let entry = String::from_utf8_lossy(entry);
             let Some((key, value)) = entry.split_once('=') else { continue };
@@ -116,12 +73,12 @@ pub(super) struct Symbols<'a> {
 pub(super) fn symbols(bytes: &[u8]) -> Symbols<'_> {
     let mut found = Symbols::default();
     let Ok(object) = Object::parse(bytes) else { return found };
-    for table in object.sections.iter().filter(|s| s.sh_type == SHT_SYMTAB) {
-        let names = object.sections.get(table.sh_link as usize).and_then(|s| object.content(s));
+    for table in object.sections().iter().filter(|s| s.sh_type == SHT_SYMTAB) {
+        let names = object.sections().get(table.sh_link as usize).and_then(|s| object.content(s));
         // What lies outside the file has no symbols, and goblin must not be asked to count them.
         let (Some(names), Some(content)) = (names, object.content(table)) else { continue };
-        let entry = if object.ctx.is_big() { 24 } else { 16 };
-        let Ok(symtab) = Symtab::parse(content, 0, content.len() / entry, object.ctx) else { continue };
+        let entry = if object.ctx().is_big() { 24 } else { 16 };
+        let Ok(symtab) = Symtab::parse(content, 0, content.len() / entry, object.ctx()) else { continue };
         for symbol in symtab.iter() {
             let name = text_at(names, symbol.st_name).and_then(|name| str::from_utf8(name).ok());
             let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
@@ -135,6 +92,7 @@ pub(super) fn symbols(bytes: &[u8]) -> Symbols<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::elf::NAME_MAX;
     use proptest::prelude::*;
 
     /// A little-endian 64-bit relocatable with a `.modinfo` and, as undefined symbols, `wants`.

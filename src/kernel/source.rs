@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::modinfo::Info;
+use super::release::is_release;
 use super::{archive, module_name};
 use crate::bytes::{ReadAt, Spool, Spooled};
 use crate::codec;
@@ -93,13 +94,6 @@ impl Files {
     pub(super) fn names(&self, matches: impl Fn(&str) -> bool) -> Vec<String> {
         self.modules.iter().filter(|(_, (path, _))| matches(path)).map(|(name, _)| name.clone()).collect()
     }
-}
-
-/// Whether `name` can be a kernel release, as uname -r gives it and lib/modules has it.
-fn is_release(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_digit())
-        && name.len() <= 128
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+~-:@".contains(&b))
 }
 
 /// A path of a package as a kernel's release and the path below its lib/modules/VERSION.

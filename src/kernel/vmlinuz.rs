@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::facts::ImageSize;
 use crate::codec;
 use crate::codec::Encoding;
 
@@ -112,6 +113,58 @@ fn zboot_payload(file: &[u8]) -> Option<&[u8]> {
     }
     let start = word(8)?;
     file.get(start..start.checked_add(word(12)?)?)
+}
+
+/// The header of arm64's and RISC-V's `Image` (Documentation/arch/arm64/booting.rst, .../riscv/boot-image-header.rst).
+fn image_header(file: &[u8]) -> Option<(&'static str, u64, u64)> {
+    let machine = match file.get(56..60)? {
+        b"ARM\x64" => "aarch64",
+        b"RSC\x05" => "riscv64",
+        _ => return None,
+    };
+    let word = |at: usize| Some(u64::from_le_bytes(file.get(at..at + 8)?.try_into().ok()?));
+    Some((machine, word(16)?, word(24)?))
+}
+
+/// The machine of a kernel file as `uname -m` names it, if its header says so.
+pub(super) fn machine(file: &[u8]) -> Option<&'static str> {
+    const XLF_KERNEL_64: u16 = 1;
+    if file.get(0x202..0x206) == Some(b"HdrS") {
+        // xloadflags of boot protocol 2.12; before, both machines had the same header.
+        let word = |at: usize| Some(u16::from_le_bytes(file.get(at..at + 2)?.try_into().ok()?));
+        let wide = word(0x206)? >= 0x20c && word(0x236)? & XLF_KERNEL_64 != 0;
+        return if wide { Some("x86_64") } else { (word(0x206)? >= 0x20c).then_some("i686") };
+    }
+    if let Some((machine, ..)) = image_header(file) {
+        return Some(machine);
+    }
+    crate::elf::machine_of(file)
+}
+
+/// The page size that the header of an arm64 `Image` names.
+pub(super) fn page_size(file: &[u8]) -> Option<u32> {
+    match image_header(file)? {
+        ("aarch64", _, flags) => match flags >> 1 & 3 {
+            1 => Some(4 << 10),
+            2 => Some(16 << 10),
+            3 => Some(64 << 10),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The memory that a kernel file's header says the kernel takes.
+pub(super) fn image_size(file: &[u8]) -> Option<ImageSize> {
+    if let Some((_, size, _)) = image_header(file) {
+        return (size > 0).then_some(ImageSize::Whole(size));
+    }
+    // init_size of boot protocol 2.10.
+    let version = u16::from_le_bytes(file.get(0x206..0x208)?.try_into().ok()?);
+    if file.get(0x202..0x206)? != b"HdrS" || version < 0x20a {
+        return None;
+    }
+    Some(ImageSize::AtMost(u64::from(u32::from_le_bytes(file.get(0x260..0x264)?.try_into().ok()?))))
 }
 
 /// The text of an unpacked kernel's own configuration (CONFIG_IKCONFIG): gzip between IKCFG_ST and IKCFG_ED.

@@ -260,6 +260,7 @@ fn put(tree: &mut Tree, folder: InodeId, name: &str, node: Node) -> InodeId {
 }
 
 const WANTED: Wanted<'_> = Wanted {
+    format: None,
     overlay: None,
     compression: Compression::Xz,
     bcj: true,

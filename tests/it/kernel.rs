@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
-use btrsquash::contract::{Overlay, RuntimeFrom};
+use btrsquash::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use btrsquash::error::{Error, Kind};
 use btrsquash::initrd::Segment;
-use btrsquash::kernel::{self, Kernel, Wanted};
+use btrsquash::kernel::{self, Btrfs, Kernel, Wanted};
 use btrsquash::tree::{Content, Extent, Inode, Node, Tree};
 
 use crate::support::{have, kernel_package, run, sh};
@@ -19,6 +19,7 @@ use crate::support::{have, kernel_package, run, sh};
 const RELEASE: &str = "6.1.0-50-amd64";
 
 const WANTED: Wanted<'_> = Wanted {
+    format: None,
     overlay: None,
     compression: Compression::Xz,
     bcj: true,
@@ -105,9 +106,9 @@ fn the_closure_from_the_package_is_that_of_modinfo_and_modprobe() {
     assert_eq!(kernel.modules.version, RELEASE);
     assert_eq!(kernel.overlay, Overlay::DeviceMapper);
     assert!(kernel.bcj, "CONFIG_XZ_DEC_X86=y is in the package's config: {:?}", kernel.notes);
-    assert_eq!(kernel.front_end, Encoding::Xz);
+    assert_eq!(kernel::common_encoding(&kernels), Encoding::Xz);
     assert!(kernel.retained.as_ref().unwrap_err().contains("6.8"));
-    assert_eq!(kernel.architecture.as_deref(), Some("x86_64"));
+    assert_eq!(kernel.facts.architecture.as_deref(), Some("x86_64"));
 
     // `depends` alone, by modinfo, and the crc32c that libcrc32c asks the crypto API for.
     let script = format!(
@@ -150,7 +151,7 @@ fn the_closure_from_the_package_is_that_of_modinfo_and_modprobe() {
     for module in &kernel.modules.modules {
         let file = root.join("lib/modules").join(RELEASE).join(&module.path);
         assert!(
-            std::fs::read(&file).unwrap() == module.elf,
+            std::fs::read(&file).unwrap() == *module.elf,
             "{} is not the file of the package",
             module.path
         );
@@ -199,14 +200,14 @@ fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
     assert_eq!(found[0].modules.modules, expected[0].modules.modules);
     // Without a config nothing proves the branch filter, and only plain is proven for the front-end.
     assert!(!found[0].bcj && found[0].notes.iter().any(|n| n.contains("branch filter")));
-    assert_eq!(found[0].front_end, Encoding::Plain);
+    assert_eq!(kernel::common_encoding(&found), Encoding::Plain);
 
     // The same files inside the image, below usr/lib.
     let files: Vec<(String, Vec<u8>)> = expected[0]
         .modules
         .modules
         .iter()
-        .map(|m| (format!("usr/lib/modules/{RELEASE}/{}", m.path), m.elf.clone()))
+        .map(|m| (format!("usr/lib/modules/{RELEASE}/{}", m.path), m.elf.to_vec()))
         .collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(p, b)| (p.as_str(), b.as_slice())).collect();
     let old = Segment {
@@ -223,7 +224,7 @@ fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
     let found = kernel::find(&tree(&files), &[old], &[], None, &WANTED).unwrap();
     assert_eq!(found[0].modules.modules, expected[0].modules.modules);
     assert_eq!(found[0].origin[0].source, "the image");
-    assert_eq!(found[0].front_end, Encoding::Gzip, "the image uses it, so the kernel can");
+    assert_eq!(kernel::common_encoding(&found), Encoding::Gzip, "the image uses it, so the kernel can");
 }
 
 /// An rpm as rpmbuild lays it out: a lead, a signature header padded to 8, a header, a packed newc payload.
@@ -360,7 +361,7 @@ fn kernels_that_differ_in_their_overlay_get_one_that_each_can_have() {
     ]);
     let error = find(&neither, &[], &WANTED).unwrap_err();
     assert!(
-        error.kind == Kind::Missing && error.what.contains("not every kernel has dm-snapshot"),
+        error.kind == Kind::Missing && error.what.contains("every kernel needs the same overlay"),
         "{error}"
     );
 }
@@ -396,4 +397,34 @@ fn overlay_and_drivers_are_as_asked_for() {
     let nosuch = ["no-such-driver".to_owned()];
     let text = find(&image(), &[&root], &Wanted { drivers: &nosuch, ..WANTED }).unwrap_err().to_string();
     assert!(text.contains("no_such_driver"), "{text}");
+}
+
+#[test]
+fn a_kernel_built_without_btrfs_gets_a_squashfs_runtime() {
+    let built_in =
+        b"kernel/drivers/block/loop.ko\nkernel/fs/squashfs/squashfs.ko\nkernel/fs/overlayfs/overlay.ko\n";
+    let release = "5.14.0-427.el9.x86_64";
+    let config = b"CONFIG_BLK_DEV_LOOP=y\nCONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\nCONFIG_OVERLAY_FS=y\n\
+        # CONFIG_BTRFS_FS is not set\nCONFIG_SQUASHFS_DECOMP_MULTI_PERCPU=y\n";
+    let image = tree(&[
+        (&format!("lib/modules/{release}/modules.builtin"), built_in),
+        (&format!("boot/config-{release}"), config),
+    ]);
+    let kernels = find(&image, &[], &WANTED).unwrap();
+    let [kernel] = kernels.as_slice() else { panic!("{kernels:?}") };
+    assert_eq!((kernel.format, kernel.overlay), (RuntimeFormat::Squashfs, Overlay::Overlayfs));
+    let Btrfs::NotBuilt { option, config } = &kernel.btrfs else { panic!("{:?}", kernel.btrfs) };
+    assert_eq!((option.as_str(), config.as_str()), ("CONFIG_BTRFS_FS", "the configuration in the image"));
+    assert_eq!(kernel.facts.decompressors, Some(kernel::Decompressors::PerPossibleCpu));
+
+    // Asked for btrfs, it says why there is none, and sends nobody after a package that does not have it.
+    let btrfs = Wanted { format: Some(RuntimeFormat::Btrfs), ..WANTED };
+    let error = find(&image, &[], &btrfs).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind, Kind::Missing);
+    assert!(text.contains("built without btrfs") && text.contains("CONFIG_BTRFS_FS is not set"), "{text}");
+    assert!(!text.contains("dnf"), "{text}");
+    let snapshot =
+        Wanted { format: Some(RuntimeFormat::Squashfs), overlay: Some(Overlay::DeviceMapper), ..WANTED };
+    assert_eq!(find(&image, &[], &snapshot).unwrap_err().kind, Kind::Usage);
 }

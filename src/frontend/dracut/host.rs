@@ -290,7 +290,7 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         let path = format!("kernel/{}.ko", underscored(&module.name));
         fs::write(base.join(&path), &module.elf).map_err(io)?;
         order.push_str(&format!("{path}\n"));
-        tree.push((path, module.elf.clone()));
+        tree.push((path, module.elf.to_vec()));
     }
     fs::write(base.join("modules.order"), order).map_err(io)?;
     fs::write(base.join("modules.builtin"), kernel.modules_builtin.as_deref().unwrap_or_default())

@@ -26,7 +26,7 @@ fn plan(kernels: &[KernelModules], runtime: RuntimeFrom) -> Plan<'_> {
 }
 
 fn kernel(version: &str, path: &str) -> KernelModules {
-    let module = Module { name: "loop".into(), path: path.into(), elf: Vec::new() };
+    let module = Module { name: "loop".into(), path: path.into(), elf: [].into() };
     KernelModules {
         version: version.into(),
         modules: vec![module],
