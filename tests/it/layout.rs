@@ -105,3 +105,100 @@ fn modules_use_only_earlier_ones() {
         assert_eq!(violations(&order, &file).len(), 1, "{bad}");
     }
 }
+
+/// Most lines of a function in src, its signature included.
+const FUNCTION_LINES: usize = 80;
+/// Most lines of a file in src.
+const FILE_LINES: usize = 600;
+/// Files and functions (`path` or `path: function`) that may be longer, each with its reason. Meant to be empty.
+const LONG: [(&str, &str); 0] = [];
+
+/// The Rust files in src by their paths inside it, with their text.
+fn files() -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    rust_files(&source(), &mut paths);
+    paths.sort();
+    let name = |path: &PathBuf| path.strip_prefix(source()).unwrap().to_string_lossy().into_owned();
+    paths.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The functions of a file that rustfmt formatted, with the number of lines of each.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let words: Vec<&str> = code.split_whitespace().collect();
+        let qualifiers = ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "extern", "\"C\""];
+        let Some(at) = words.iter().position(|word| !qualifiers.contains(word)) else { continue };
+        if words[at] != "fn" {
+            continue;
+        }
+        let name = words[at + 1].split(['(', '<']).next().unwrap().to_owned();
+        // A declaration, or a function on one line.
+        if code.ends_with(';') || code.ends_with('}') {
+            continue;
+        }
+        let indent = line.len() - code.len();
+        let closing = format!("{}}}", " ".repeat(indent));
+        let length = lines[start..].iter().position(|line| *line == closing).expect("rustfmt's closing brace");
+        found.push((name, length + 1));
+    }
+    found
+}
+
+#[test]
+fn functions_and_files_are_short() {
+    let mut wrong = Vec::new();
+    let allowed = |what: &str| LONG.iter().any(|(name, _)| *name == what);
+    for (path, text) in files() {
+        let lines = text.lines().count();
+        if lines > FILE_LINES && !allowed(&path) {
+            wrong.push(format!("src/{path}: {lines} lines, the limit is {FILE_LINES}"));
+        }
+        for (name, lines) in functions(&text) {
+            if lines > FUNCTION_LINES && !allowed(&format!("{path}: {name}")) {
+                wrong.push(format!("src/{path}: {name}: {lines} lines, the limit is {FUNCTION_LINES}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The count is right.
+    let text = "impl X {\n    pub const fn f(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\nfn g() {}\n";
+    assert_eq!(functions(text), [("f".to_owned(), 5)]);
+}
+
+/// Words of the image format, which the `contract` alone spells.
+const CONTRACT: [&str; 4] = [".btrsquash/", "usr/lib/btrsquash", "squashfs.img", "LiveOS"];
+
+/// The string literals of the code, outside comments and unit tests, that hold one of the words of the image format.
+fn spelled(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let lines: Vec<&str> = text.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        if line.trim() == "#[cfg(test)]" && lines.get(number + 1).is_some_and(|l| l.contains("mod tests")) {
+            break;
+        }
+        if line.trim_start().starts_with("//") {
+            continue;
+        }
+        let literals = line.split('"').skip(1).step_by(2);
+        if literals.into_iter().any(|text| CONTRACT.iter().any(|word| text.contains(word))) {
+            found.push(number + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn only_the_contract_spells_the_image_format() {
+    let mut wrong = Vec::new();
+    for (path, text) in files() {
+        let excepted = path.starts_with("contract/") || path.ends_with("tests.rs") || path == "report/samples.rs";
+        if !excepted {
+            wrong.extend(spelled(&text).iter().map(|line| format!("src/{path}:{line}")));
+        }
+    }
+    assert!(wrong.is_empty(), "use the constants of src/contract instead:\n{}", wrong.join("\n"));
+    assert_eq!(spelled("// \"LiveOS\"\nlet a = \"x/LiveOS/y\";\nlet b = \"z\";"), [2]);
+}
