@@ -122,6 +122,10 @@ pub struct Convert {
     /// Convert an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
     #[arg(long, alias = "accept-what-linux-unpacks")]
     pub accept_partial: bool,
+    /// Start this program of the runtime, by its absolute path, instead of the old init: for an init that copies the
+    /// image before it starts the system
+    #[arg(long, value_name = "PATH")]
+    pub init: Option<String>,
     /// Also write the report to this .json, .txt, .md or .html file; may be given several times
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,

@@ -111,6 +111,7 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         runtime,
         drivers: options.drivers.clone(),
         cmdline: options.cmdline.trim().to_owned(),
+        init: options.init.clone(),
         assume_monolith: options.assume_monolith,
         force: options.force,
         threads: options.jobs.map_or(0, usize::from),

@@ -48,7 +48,7 @@ pub(super) fn add(
         Handover::Bare => "/proc, /sys, /dev and /run unmounted",
         Handover::Mounted => "/proc, /sys, /dev and /run mounted",
     };
-    add("hand-over", handover.into(), &class.handover_why);
+    add("hand-over", handover.into(), &class.handover_reason.to_string());
     let place = match &request.runtime {
         RuntimeFrom::Initramfs => "in the initramfs".into(),
         RuntimeFrom::Retained => "in the image as the boot loader placed it, never copied".into(),

@@ -14,7 +14,7 @@ use crate::image::classify::{self, Classification, Verdict};
 use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
-use crate::report::Choice;
+use crate::report::{Choice, signs};
 use crate::tree::Tree;
 
 /// What makes the boot initramfs.
@@ -88,11 +88,12 @@ pub(super) fn prepare(request: &Request, old: &File, watch: Watch) -> Result<Pre
     let encoding = kernel::common_encoding(&kernels);
     let packed = (!matches!(maker, Maker::File(_))).then_some(encoding);
     choices::add(request, &kernels, packed, overlay, &class, &mut choices);
-    let init = class.init.clone().unwrap_or_else(|| "/init".to_owned());
+    let class = with_init(request, class, &image, &mut choices)?;
+    let init = class.started.clone().unwrap_or_else(|| "/init".to_owned());
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     Ok(Prepared {
         split: split::split(&image, &class, &kernels),
-        notes: notes(&image, &kernels, &maker, &init),
+        notes: notes(&image, &class, &kernels, &maker, &init),
         modules: kernels.iter().map(|k| k.modules.clone()).collect(),
         not_carried: early.chain(image.early_bodies.iter().map(|(path, _)| path.clone())).collect(),
         time: request.source_date_epoch.unwrap_or_else(|| newest(&image)),
@@ -149,13 +150,20 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
 }
 
 /// What the user should know: about the old image, its kernels, its init and a given front-end.
-fn notes(image: &Initrd, kernels: &[Kernel], maker: &Maker, init: &str) -> Vec<String> {
+fn notes(
+    image: &Initrd,
+    class: &Classification,
+    kernels: &[Kernel],
+    maker: &Maker,
+    init: &str,
+) -> Vec<String> {
     let mut notes = image.notes.clone();
     for kernel in kernels {
         notes.extend(kernel.notes.iter().cloned());
     }
     notes.dedup();
-    if init != "/init" {
+    notes.extend(signs::remarks(class));
+    if class.init.as_deref() == Some(init) && init != "/init" {
         notes.push(format!(
             "the new image has an /init, which starts {init}: leave rdinit={init} out of the kernel's command line"
         ));
@@ -177,6 +185,19 @@ fn mounts_live_images(path: &[u8]) -> bool {
     name.starts_with(b"dmsquash-live-root") || path == built_in::CONFIG.as_bytes()
 }
 
+/// The classification with the init that `--init` names, where it does.
+fn with_init(
+    request: &Request,
+    class: Classification,
+    image: &Initrd,
+    choices: &mut Vec<Choice>,
+) -> Result<Classification, Error> {
+    let Some(init) = &request.init else { return Ok(class) };
+    let class = class.starting(&image.tree, init).map_err(|e| e.file(&request.old))?;
+    choices.push(Choice { what: "init".into(), chosen: init.clone(), why: "requested with --init".into() });
+    Ok(class)
+}
+
 /// The newest time in the image: no clock is asked, so that the same input gives the same bytes.
 fn newest(image: &Initrd) -> i64 {
     image
@@ -190,17 +211,23 @@ fn newest(image: &Initrd) -> i64 {
 
 /// Rejects images for which a conversion gains nothing; the choice is the user's override.
 fn accept(request: &Request, class: &Classification) -> Result<Option<Choice>, Error> {
-    let why = class.why.join("; ");
+    let why = class.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     match &class.verdict {
         Verdict::Monolith => Ok(None),
         Verdict::Converted(maker) => {
             Err(Error::input(format!("is already converted ({maker}): {why}")).file(&request.old))
         }
-        Verdict::FrontEnd(maker) if request.assume_monolith => Ok(Some(Choice {
+        Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) if request.assume_monolith => Ok(Some(Choice {
             what: "kind of image".into(),
             chosen: "monolith".into(),
             why: format!("--assume-monolith, although it looks like a front-end made by {maker}: {why}"),
         })),
+        Verdict::SystemInside(_) => Err(Error::input(format!(
+            "is a small initramfs with its system in a file inside: nothing to convert ({})",
+            signs::inside(class)
+        ))
+        .file(&request.old)
+        .hint("to convert it all the same, add --assume-monolith")),
         Verdict::FrontEnd(maker) => Err(Error::input(format!(
             "is already a small initramfs (made by {maker}) that mounts its root elsewhere: nothing to convert ({why})"
         ))

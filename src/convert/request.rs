@@ -61,6 +61,8 @@ pub struct Request {
     pub drivers: Vec<String>,
     /// Arguments to add to the image's own command line.
     pub cmdline: String,
+    /// The program of the runtime that is started, instead of the old init.
+    pub init: Option<String>,
     /// Convert an ordinary front-end too.
     pub assume_monolith: bool,
     /// Replace files that exist.

@@ -255,7 +255,7 @@ fn parts(tree: &Tree, class: &Classification) -> Vec<RuntimePart> {
             let (what, why) = match index.checked_sub(1) {
                 None => (
                     format!("the first program ({})", class.init.as_deref().unwrap_or("/init")),
-                    format!("still started as PID 1: {}", class.handover_why),
+                    format!("still started as PID 1: {}", class.handover_reason),
                 ),
                 Some(part) => PARTS.get(part).map_or_else(
                     || ("other files".to_owned(), "the image had them".to_owned()),

@@ -141,7 +141,7 @@ pub fn read(
         apart,
         verdict: Some(outer.verdict),
         class,
-        why: outer.why,
+        why: outer.signs.iter().map(ToString::to_string).collect(),
         notes: layers.notes,
     })
 }

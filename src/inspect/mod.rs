@@ -281,7 +281,7 @@ fn front_end(image: &Opened) -> Option<FrontEndPart> {
     let initrd = image.initrd.as_ref()?;
     let (maker, converted) = match image.verdict.as_ref()? {
         Verdict::Monolith => return None,
-        Verdict::FrontEnd(maker) => (maker, false),
+        Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) => (maker, false),
         Verdict::Converted(maker) => (maker, true),
     };
     let holder = carrier(image, initrd).map(|(segment, _)| segment.number);

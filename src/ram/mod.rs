@@ -128,7 +128,9 @@ pub fn of(image: &Initrd, class: &Classification) -> Facts {
     match class.verdict {
         Verdict::Monolith => monolith(image, class.handover == Handover::Mounted),
         Verdict::Converted(_) => converted(image),
-        Verdict::FrontEnd(_) => Facts { pinned: 0, programs: 0, ..monolith(image, false) },
+        Verdict::FrontEnd(_) | Verdict::SystemInside(_) => {
+            Facts { pinned: 0, programs: 0, ..monolith(image, false) }
+        }
     }
 }
 

@@ -19,14 +19,14 @@ impl From<&Classification> for Identity {
     fn from(class: &Classification) -> Self {
         Self {
             verdict: class.verdict.to_string(),
-            why: class.why.clone(),
+            why: class.signs.iter().map(ToString::to_string).collect(),
             init: class.init.clone(),
-            init_kind: class.init_kind.clone(),
+            init_kind: class.init_kind.to_string(),
             handover: match class.handover {
                 Handover::Bare => "bare".into(),
                 Handover::Mounted => "mounted".into(),
             },
-            handover_why: class.handover_why.clone(),
+            handover_why: class.handover_reason.to_string(),
             architecture: class.architecture.clone(),
             kernels: class.kernels.clone(),
             distribution: class.distribution.clone(),

@@ -10,6 +10,7 @@ mod json;
 mod markdown;
 mod markup;
 mod pages;
+pub mod signs;
 mod squarify;
 mod terminal;
 mod text;

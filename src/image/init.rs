@@ -1,0 +1,131 @@
+//! The init of an image: which program the kernel starts, and what kind of program that is.
+
+use serde::Serialize;
+
+use super::evidence::Sign;
+use super::view::Image;
+use crate::tree::Node;
+
+/// Programs larger than this are not searched for strings.
+const MAX_PROGRAM: u64 = 64 << 20;
+
+/// What an init is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitKind {
+    /// systemd.
+    Systemd,
+    /// A script, with its interpreter.
+    Script(String),
+    /// busybox init.
+    Busybox,
+    /// sysvinit, upstart, OpenRC, runit, by name: a kernel or an initramfs starts them on a root as /sbin/init.
+    System(&'static str),
+    /// LinuxKit's: it moves the root into a new tmpfs where / is a tmpfs or ramfs, and only there
+    /// (pkg/init/cmd/init/init.go).
+    LinuxKit,
+    /// Some other program.
+    Program {
+        /// Whether it needs no dynamic loader.
+        statically_linked: bool,
+    },
+    /// Neither a script nor an ELF file.
+    Unknown,
+    /// There is none.
+    Missing,
+}
+
+/// The init that the kernel starts (kernel_init of init/main.c): /init, or with `rdinit=` another one.
+pub(super) fn find(image: &Image<'_>, signs: &mut Vec<Sign>) -> Option<String> {
+    if let Some(id) = image.0.resolve("init") {
+        if !matches!(image.0.inode(id).node, Node::Regular(_)) {
+            signs.push(Sign::InitNotRegular);
+        } else if image.0.inode(id).mode & 0o111 == 0 {
+            signs.push(Sign::InitNotExecutable);
+        }
+        return Some("/init".into());
+    }
+    if image.0.get("init").is_some() {
+        signs.push(Sign::InitDangling);
+    }
+    // The order of kernel_init.
+    let found = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"].into_iter().find(|path| image.has(path));
+    signs.push(found.map_or(Sign::NoInit, |path| Sign::NeedsRdinit(path.to_owned())));
+    found.map(str::to_owned)
+}
+
+/// A program of the image.
+pub(super) struct Program {
+    /// As it is started.
+    pub path: String,
+    /// The same without symlinks.
+    pub real: String,
+    pub kind: InitKind,
+    /// The text of a script.
+    pub script: Option<String>,
+    /// Its first bytes.
+    pub head: Vec<u8>,
+}
+
+impl Program {
+    pub fn look(image: &Image<'_>, path: &str) -> Self {
+        let real = image.real_path(path).unwrap_or_else(|| path.to_owned());
+        let bytes = image.bytes(path, MAX_PROGRAM).unwrap_or_default();
+        let head = bytes.get(..64).unwrap_or(&bytes).to_vec();
+        let script = bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned());
+        let kind = match &script {
+            Some(text) => InitKind::Script(interpreter(text)),
+            None => kind(&real, &bytes),
+        };
+        Self { path: path.to_owned(), real, kind, script, head }
+    }
+
+    /// `/init` or `/init (/usr/lib/systemd/systemd)`.
+    pub fn shown(&self) -> String {
+        if self.path == self.real { self.path.clone() } else { format!("{} ({})", self.path, self.real) }
+    }
+}
+
+fn interpreter(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("#!").trim();
+    line.split_whitespace().next().unwrap_or("a shell").to_owned()
+}
+
+fn kind(real: &str, bytes: &[u8]) -> InitKind {
+    let name = real.rsplit('/').next().unwrap_or_default();
+    let has = |text: &str| contains(bytes, text.as_bytes());
+    if !bytes.starts_with(b"\x7fELF") {
+        InitKind::Unknown
+    } else if name == "systemd" {
+        InitKind::Systemd
+    } else if name.starts_with("busybox") || has("BusyBox v") {
+        InitKind::Busybox
+    } else if has("linuxkit/linuxkit/pkg/init") {
+        InitKind::LinuxKit
+    } else if has("upstart") {
+        InitKind::System("upstart")
+    } else if has("/etc/inittab") && has("INIT:") {
+        InitKind::System("sysvinit")
+    } else if name.starts_with("openrc") || has("openrc") {
+        InitKind::System("OpenRC init")
+    } else if name.starts_with("runit") {
+        InitKind::System("runit")
+    } else if real.ends_with("sbin/init") {
+        InitKind::System("/sbin/init")
+    } else {
+        let dynamic = has("ld-linux") || has("ld-musl") || has("/ld64.so") || has("/ld.so");
+        InitKind::Program { statically_linked: !dynamic }
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    let Some((&first, rest)) = needle.split_first() else { return true };
+    let mut from = 0;
+    while let Some(at) = haystack[from..].iter().position(|&b| b == first) {
+        from += at + 1;
+        if haystack[from..].starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
