@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// Convert a monolithic initrd into a btrfs-in-squashfs live image
     Convert(Box<Convert>),
-    /// Boot an image in QEMU and watch its console; find the least RAM it boots in, or measure what it uses
+    /// Boot an image in QEMU and watch its console; find the minimum RAM it boots with, or measure what it uses
     Boot(Box<Boot>),
     /// Show what an initrd, converted or not, is made of and the RAM it needs
     Inspect(Inspect),
@@ -65,7 +65,7 @@ pub struct Budgets {
     /// Fail (exit 1) when the image is larger than this
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
-    /// Fail (exit 1) when the least RAM, measured where --measured says so and else computed, is more than this
+    /// Fail (exit 1) when the minimum RAM is more than this: the measured figure given with --measured, else the computed one
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_ram: Option<u64>,
 }
@@ -188,19 +188,19 @@ pub struct Boot {
     /// Add an argument to QEMU's command line, such as a drive; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu: Vec<String>,
-    /// Find the least RAM in which --expect shows
+    /// Find the minimum RAM with which --expect shows
     #[arg(long, requires = "expect", conflicts_with = "measure")]
     pub find_min: bool,
-    /// Least RAM to try with --find-min [default: from the RAM model]
+    /// Smallest RAM to try with --find-min [default: from the RAM model]
     #[arg(long, value_name = "MIB", requires = "find_min")]
     pub from: Option<u64>,
-    /// Most RAM to try with --find-min [default: from the RAM model]
+    /// Largest RAM to try with --find-min [default: from the RAM model]
     #[arg(long, value_name = "MIB", requires = "find_min")]
     pub to: Option<u64>,
-    /// How close --find-min looks
+    /// Step of --find-min
     #[arg(long, value_name = "MIB", default_value_t = 16, requires = "find_min", value_parser = clap::value_parser!(u64).range(1..))]
     pub step: u64,
-    /// Record memory from the first moment to the expected screen
+    /// Record memory in use from the start to the expected screen
     #[arg(long, requires = "expect")]
     pub measure: bool,
     /// Print the result as JSON
@@ -216,7 +216,7 @@ pub struct Boot {
 pub struct Inspect {
     /// The image
     pub image: PathBuf,
-    /// How deep the table of folders goes
+    /// Levels of the table of directories
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub depth: usize,
     /// Print the result as JSON

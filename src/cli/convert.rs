@@ -8,7 +8,7 @@ use btrsquash::contract::RuntimeFrom;
 use btrsquash::convert::{FrontEndChoice, Layout, Request, Stage};
 use btrsquash::error::Error;
 use btrsquash::initrd;
-use btrsquash::report::{self, Report, budget};
+use btrsquash::report::{self, Report, budget, from};
 
 use super::output::{ReportFiles, print};
 use super::progress::Progress;
@@ -26,11 +26,12 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
     let measured = options.measured.iter().map(|text| measured(text)).collect::<Result<Vec<_>, _>>()?;
 
     let progress = Progress::new(options.quiet);
-    let mut conversion = btrsquash::convert::convert(&request, &|stage, done, total| {
+    let result = btrsquash::convert::convert(&request, &|stage, done, total| {
         progress.bytes(name(stage), done, total)
     })?;
     drop(progress);
 
+    let mut conversion = from::conversion(&result);
     for (side, found) in &measured {
         let ram = if *side == Which::Old {
             Some(&mut conversion.ram_before)
@@ -178,18 +179,18 @@ enum Which {
 
 /// Figures of a machine that ran.
 enum Measured {
-    Least(Box<report::MinReport>),
+    Minimum(Box<report::MinReport>),
     Moments(Box<report::BootReport>),
 }
 
 impl Measured {
     fn put_into(&self, ram: &mut report::Ram) {
         match self {
-            Self::Least(found) => ram.measured = found.least.or(ram.measured),
+            Self::Minimum(found) => ram.measured = found.minimum.or(ram.measured),
             Self::Moments(found) => {
                 for phase in &mut ram.phases {
-                    let moment = found.moments.iter().find(|moment| moment.name == phase.name);
-                    // What a measured boot had to compute is not put beside the model as if it had been seen.
+                    let moment = found.moments.iter().find(|moment| moment.phase == Some(phase.phase));
+                    // A figure that the measured boot had to compute does not count as measured.
                     let seen = moment.map(|m| m.used).filter(|used| used.origin == report::Origin::Measured);
                     phase.measured = seen.or(phase.measured);
                 }
@@ -210,23 +211,23 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
         .context("reading measured figures")?;
     let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());
     if let Ok(found) = serde_json::from_str::<Box<report::MinReport>>(&json) {
-        let Some(least) = found.least else {
-            return nothing("holds no figures: it did not boot", "look into it for why");
+        let Some(minimum) = found.minimum else {
+            return nothing("has no figures: the image did not boot", "see the file for the reason");
         };
-        if !found.tries.iter().any(|attempt| !attempt.booted && attempt.ram_mib << 20 < least.value) {
+        if !found.tries.iter().any(|attempt| !attempt.booted && attempt.ram_mib << 20 < minimum.value) {
             return nothing(
-                "holds no least memory: nothing below it was tried",
+                "has no minimum: nothing below it was tried",
                 "give boot --find-min a smaller --from",
             );
         }
-        return Ok((side, Measured::Least(found)));
+        return Ok((side, Measured::Minimum(found)));
     }
     match serde_json::from_str::<Box<report::BootReport>>(&json) {
         Ok(found) if found.moments.is_empty() => {
-            nothing("holds no figures: memory was not recorded", "give boot --measure")
+            nothing("has no figures: memory was not recorded", "use boot --measure")
         }
         Ok(found) => Ok((side, Measured::Moments(found))),
-        Err(e) => Err(Error::usage(format!("holds no figures: {e}"))
+        Err(e) => Err(Error::usage(format!("has no figures: {e}"))
             .file(file)
             .hint("boot --find-min --json or boot --measure --json writes them")
             .into()),

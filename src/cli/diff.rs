@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::args::Diff;
 use btrsquash::compare::{self, DiffOptions};
 use btrsquash::image::Opened;
-use btrsquash::report::{Report, budget};
+use btrsquash::report::{Report, budget, from};
 use btrsquash::{image, initrd};
 
 use super::output::{ReportFiles, print};
@@ -24,7 +24,8 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     let old = open(&options.old, "reading the old image", &limits, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("comparing", 0, 0);
-    let mut difference = compare::diff(&old, &new, &DiffOptions { text: options.text })?;
+    let found = compare::diff(&old, &new, &DiffOptions { text: options.text })?;
+    let mut difference = from::difference(&old, &new, &found);
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     difference.budgets = budgets.judge(new.size(), difference.new.ram.as_ref());

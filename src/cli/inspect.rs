@@ -2,7 +2,7 @@
 
 use crate::cli::args::Inspect;
 use btrsquash::initrd;
-use btrsquash::report::{Report, budget};
+use btrsquash::report::{Report, budget, from};
 
 use super::diff::open;
 use super::output::print;
@@ -17,7 +17,8 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
     let progress = Progress::new(false);
     let image = open(&options.image, "reading the image", &limits, &progress)?;
     progress.bytes("looking for duplicates", 0, 0);
-    let mut inspection = btrsquash::inspect::inspect(&image, options.depth)?;
+    let found = btrsquash::inspect::inspect(&image)?;
+    let mut inspection = from::inspection(&image, &found, options.depth);
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     inspection.budgets = budgets.judge(image.size(), inspection.ram.as_ref());

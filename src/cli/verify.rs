@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::args::Verify;
-use btrsquash::report::Report;
+use btrsquash::report::{Report, from};
 use btrsquash::{compare, initrd};
 
 use super::diff::open;
@@ -21,9 +21,9 @@ pub fn verify(options: &Verify) -> anyhow::Result<ExitCode> {
     let old = open(&options.old, "reading the old image", &partial, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("verifying", 0, 0);
-    let verification = compare::verify(&old, &new)?;
+    let verification = from::verification(&old, &new, &compare::verify(&old, &new)?);
     drop(progress);
     print(&Report::Verification(&verification), options.json)?;
-    // What is wrong was said: it is the result, not an error.
+    // Differences are the result, not an error.
     Ok(ExitCode::from(u8::from(!verification.holds)))
 }

@@ -1,9 +1,8 @@
-//! Compares file trees: what `diff` and `verify` stand on.
+//! Compares file trees: the basis of `diff` and `verify`.
 //!
 //! Two trees are walked side by side in the same order, so that each path is seen once; contents are compared byte
-//! by byte afterwards, in the order in which they lie in the image, so that each compressed block is unpacked once.
+//! by byte afterwards, in the order in which they are stored, so that each compressed block is unpacked only once.
 
-pub(crate) mod content;
 mod diff;
 mod moves;
 mod text;
@@ -12,14 +11,119 @@ mod verify;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use crate::error::Error;
-use crate::report::{Aspect, AspectChange};
-use crate::tree::{Entry, Inode, InodeId, Node, Tree, display};
+use serde::{Deserialize, Serialize};
 
-pub use diff::{DiffOptions, diff};
-pub use moves::moves;
-pub use text::{TEXT_LIMIT, text_difference};
-pub use verify::{verify, verify_trees};
+use crate::error::Error;
+use crate::tree::{Entry, Inode, InodeId, Node, Tree, content};
+
+pub use diff::{DiffOptions, Difference, SizeChange, Totals, diff};
+pub use text::TextDifference;
+pub use verify::{Item, Note, Verification, verify};
+
+/// A property in which the inodes of a path can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aspect {
+    /// The file type.
+    Type,
+    /// The bytes of a regular file.
+    Content,
+    /// The target of a symlink.
+    Target,
+    /// The number of a device node.
+    Device,
+    /// The permission bits.
+    Mode,
+    /// User or group.
+    Owner,
+    /// The number of names, or which names share the inode.
+    Links,
+    /// The time of last modification.
+    Time,
+}
+
+impl Aspect {
+    /// Whether `diff -r` and a look at types, modes and owners show it; times and link counts are listed separately.
+    #[must_use]
+    pub const fn is_weighty(self) -> bool {
+        !matches!(self, Self::Links | Self::Time)
+    }
+}
+
+/// How a path differs. The values before and after are those of the two inodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The file type.
+    Type,
+    /// The bytes of a regular file, from this offset on.
+    Content(u64),
+    /// The target of a symlink.
+    Target,
+    /// The number of a device node.
+    Device,
+    /// The permission bits.
+    Mode,
+    /// User or group.
+    Owner,
+    /// The number of names.
+    LinkCount,
+    /// The names that share the inode: the first path of the same inode in the old and in the new tree.
+    Partners(Vec<u8>, Vec<u8>),
+    /// The time of last modification.
+    Time,
+}
+
+impl Change {
+    /// The property that differs.
+    #[must_use]
+    pub const fn aspect(&self) -> Aspect {
+        match self {
+            Self::Type => Aspect::Type,
+            Self::Content(_) => Aspect::Content,
+            Self::Target => Aspect::Target,
+            Self::Device => Aspect::Device,
+            Self::Mode => Aspect::Mode,
+            Self::Owner => Aspect::Owner,
+            Self::LinkCount | Self::Partners(..) => Aspect::Links,
+            Self::Time => Aspect::Time,
+        }
+    }
+}
+
+/// The type of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileType {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    Regular,
+    /// A symlink.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl FileType {
+    /// The type of `inode`.
+    #[must_use]
+    pub const fn of(inode: &Inode) -> Self {
+        match inode.node {
+            Node::Directory(_) => Self::Directory,
+            Node::Regular(_) => Self::Regular,
+            Node::Symlink(_) => Self::Symlink,
+            Node::CharDevice(_) => Self::CharDevice,
+            Node::BlockDevice(_) => Self::BlockDevice,
+            Node::Fifo => Self::Fifo,
+            Node::Socket => Self::Socket,
+        }
+    }
+}
 
 /// A path that both trees have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +134,15 @@ pub struct Pair {
     pub old: InodeId,
     /// The inode in the new tree.
     pub new: InodeId,
-    /// In what they differ, in the order of [`Aspect`].
-    pub aspects: Vec<AspectChange>,
+    /// How they differ, in the order of [`Aspect`].
+    pub changes: Vec<Change>,
 }
 
 impl Pair {
     /// Whether `aspect` differs.
     #[must_use]
     pub fn differs(&self, aspect: Aspect) -> bool {
-        self.aspects.iter().any(|change| change.aspect == aspect)
+        self.changes.iter().any(|change| change.aspect() == aspect)
     }
 }
 
@@ -51,45 +155,45 @@ pub struct TreeDifference {
     pub removed: Vec<Entry>,
     /// Paths that both have and that differ.
     pub changed: Vec<Pair>,
-    /// Number of paths that both have and that are the same in everything.
+    /// Number of paths that are equal in everything.
     pub same: u64,
     /// Bytes of content that were compared.
     pub bytes: u64,
 }
 
 impl TreeDifference {
-    /// Whether the trees are the same in everything.
+    /// Whether the trees are equal in everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 }
 
-/// Which tree's layout decides the order in which contents are read: the one whose bytes have to be unpacked.
+/// Which tree decides the order in which contents are read: the one whose bytes have to be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOrder {
-    /// As they lie in the old tree's data.
+    /// As they are stored in the old tree's data.
     Old,
-    /// As they lie in the new tree's data.
+    /// As they are stored in the new tree's data.
     New,
 }
 
 /// Everything in which `new` differs from `old`: type, content, link target, device number, permission bits, owner,
-/// link count and partners, time. Link counts of directories are no property of their own and are left out.
+/// link count and partners, time. Link counts of directories follow from the rest and are left out.
 ///
 /// # Errors
-/// When a content cannot be read.
+/// If a content cannot be read.
 pub fn trees(old: &Tree, new: &Tree, order: ReadOrder) -> Result<TreeDifference, Error> {
     let mut found = TreeDifference::default();
     let pairs = join(old, new, &mut found);
     let contents = compare_contents(old, new, &pairs, order, &mut found.bytes)?;
     let mut links = Links::default();
     for ((path, a, b), content) in pairs.into_iter().zip(contents) {
-        let aspects = aspects(old, new, &path, (a, b), content, &mut links);
-        if aspects.is_empty() {
+        let changes = changes(old, new, &path, (a, b), content, &mut links);
+        if changes.is_empty() {
             found.same += 1;
         } else {
-            found.changed.push(Pair { path, old: a, new: b, aspects });
+            found.changed.push(Pair { path, old: a, new: b, changes });
         }
     }
     Ok(found)
@@ -165,7 +269,7 @@ fn compare_contents(
     Ok(results)
 }
 
-/// Which inode of the new tree stands for which of the old: hard links have to be shared in the same way.
+/// Which inode of the new tree corresponds to which of the old: hard links have to be shared in the same way.
 #[derive(Default)]
 struct Links {
     new_of: HashMap<InodeId, (InodeId, Vec<u8>)>,
@@ -173,93 +277,57 @@ struct Links {
 }
 
 impl Links {
-    /// A sentence for either side where the names that share an inode are others than before.
-    fn partners(&mut self, path: &[u8], old: InodeId, new: InodeId) -> Option<(String, String)> {
-        let shared = |first: &[u8]| {
-            if first == path {
-                "a file of its own".to_owned()
-            } else {
-                format!("one file with /{}", display(first))
-            }
-        };
+    /// The first path of the same inode in each tree, if the names that share it are not the same.
+    fn partners(&mut self, path: &[u8], old: InodeId, new: InodeId) -> Option<Change> {
         let (new_before, first_in_old) =
             self.new_of.entry(old).or_insert_with(|| (new, path.to_vec())).clone();
         let (old_before, first_in_new) =
             self.old_of.entry(new).or_insert_with(|| (old, path.to_vec())).clone();
-        (new_before != new || old_before != old).then(|| (shared(&first_in_old), shared(&first_in_new)))
+        (new_before != new || old_before != old).then_some(Change::Partners(first_in_old, first_in_new))
     }
 }
 
-fn aspects(
+fn changes(
     old: &Tree,
     new: &Tree,
     path: &[u8],
     (a, b): (InodeId, InodeId),
     content: Option<u64>,
     links: &mut Links,
-) -> Vec<AspectChange> {
+) -> Vec<Change> {
     let (left, right) = (old.inode(a), new.inode(b));
     let mut changes = Vec::new();
-    let mut push = |aspect, old: String, new: String| changes.push(AspectChange { aspect, old, new });
     if left.node.type_bits() != right.node.type_bits() {
-        push(Aspect::Type, kind(left).into(), kind(right).into());
+        changes.push(Change::Type);
     }
     match (&left.node, &right.node) {
-        (Node::Regular(x), Node::Regular(y)) => {
-            if let Some(at) = content {
-                if x.size == y.size {
-                    push(Aspect::Content, format!("{} bytes", x.size), format!("other bytes from byte {at}"));
-                } else {
-                    push(Aspect::Content, format!("{} bytes", x.size), format!("{} bytes", y.size));
-                }
-            }
-        }
-        (Node::Symlink(x), Node::Symlink(y)) if x != y => push(Aspect::Target, display(x), display(y)),
+        (Node::Regular(_), Node::Regular(_)) => changes.extend(content.map(Change::Content)),
+        (Node::Symlink(x), Node::Symlink(y)) if x != y => changes.push(Change::Target),
         (Node::CharDevice(x), Node::CharDevice(y)) | (Node::BlockDevice(x), Node::BlockDevice(y))
             if x != y =>
         {
-            push(Aspect::Device, format!("{}:{}", x.major, x.minor), format!("{}:{}", y.major, y.minor));
+            changes.push(Change::Device);
         }
         _ => {}
     }
     if left.mode != right.mode {
-        push(Aspect::Mode, format!("{:04o}", left.mode), format!("{:04o}", right.mode));
+        changes.push(Change::Mode);
     }
     if (left.uid, left.gid) != (right.uid, right.gid) {
-        push(Aspect::Owner, format!("{}:{}", left.uid, left.gid), format!("{}:{}", right.uid, right.gid));
+        changes.push(Change::Owner);
     }
     let directory = |inode: &Inode| matches!(inode.node, Node::Directory(_));
     if !directory(left) && !directory(right) {
         if left.nlink != right.nlink {
-            push(Aspect::Links, names(left.nlink), names(right.nlink));
-        } else if left.nlink > 1
-            && let Some((was, is)) = links.partners(path, a, b)
-        {
-            push(Aspect::Links, was, is);
+            changes.push(Change::LinkCount);
+        } else if left.nlink > 1 {
+            changes.extend(links.partners(path, a, b));
         }
     }
     if left.mtime != right.mtime {
-        push(Aspect::Time, crate::report::units::time(left.mtime), crate::report::units::time(right.mtime));
+        changes.push(Change::Time);
     }
     changes
-}
-
-fn names(number: u32) -> String {
-    crate::report::units::count(number.into(), "name")
-}
-
-/// The name of an inode's type.
-#[must_use]
-pub fn kind(inode: &Inode) -> &'static str {
-    match inode.node {
-        Node::Directory(_) => "directory",
-        Node::Regular(_) => "file",
-        Node::Symlink(_) => "symbolic link",
-        Node::CharDevice(_) => "character device",
-        Node::BlockDevice(_) => "block device",
-        Node::Fifo => "named pipe",
-        Node::Socket => "socket",
-    }
 }
 
 /// Bytes of an inode's content.

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{TreeDifference, content};
+use super::TreeDifference;
 use crate::error::Error;
-use crate::tree::{Entry, Node, Tree};
+use crate::tree::{Entry, Node, Tree, content};
 
 /// Pairs of (removed, added) regular files with the same content: those with the same name first, then those for
-/// which there is no other choice. Empty files say nothing and are left out; only files whose size occurs on both
-/// sides are hashed.
+/// which there is no other choice. Empty files are left out; only files whose size occurs on both sides are hashed.
 ///
 /// # Errors
-/// When a content cannot be read.
-pub fn moves(old: &Tree, new: &Tree, found: &TreeDifference) -> Result<Vec<(Entry, Entry)>, Error> {
+/// If a content cannot be read.
+pub(super) fn moves(old: &Tree, new: &Tree, found: &TreeDifference) -> Result<Vec<(Entry, Entry)>, Error> {
     let sizes = |tree: &Tree, entries: &[Entry]| -> BTreeSet<u64> {
         entries.iter().map(|e| super::bytes(tree.inode(e.id))).filter(|&size| size > 0).collect()
     };
@@ -51,7 +50,7 @@ pub fn moves(old: &Tree, new: &Tree, found: &TreeDifference) -> Result<Vec<(Entr
     Ok(pairs)
 }
 
-/// Hashes of those entries that are regular files of one of `sizes`, read in the order in which they lie in the data.
+/// Hashes of those entries that are regular files of one of `sizes`, read in the order in which they are stored.
 fn hashes<'a>(
     tree: &Tree,
     entries: &'a [Entry],

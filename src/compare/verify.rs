@@ -4,53 +4,96 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
-use super::diff::{changed, items};
-use super::{Links, ReadOrder, TreeDifference, aspects, content, trees};
+use super::{Aspect, FileType, Links, Pair, ReadOrder, bytes, changes, trees};
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
-use crate::convert::layout;
-use crate::convert::split;
 use crate::error::Error;
-use crate::image::{FileSystem, Opened};
+use crate::image::split::{self, Addition};
+use crate::image::{self, FileSystem, Format, Opened, runtime_file};
 use crate::initrd::{self, Initrd, Limits, Segment};
-use crate::report::{self, Added, Aspect, Item, Tool, Verification, units};
 use crate::squashfs;
-use crate::tree::{Node, Tree, display};
+use crate::tree::{Entry, Node, Tree, content, display};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
+/// A path that only one side has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The path, escaped for display.
+    pub path: String,
+    /// Its type.
+    pub kind: FileType,
+    /// Bytes of its content.
+    pub bytes: u64,
+}
+
+/// What else was checked or found.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// What was found when the new image was opened.
+    Image(image::Note),
+    /// Early segments were not compared, because the new image is a bare file system image.
+    EarlyNotCompared,
+    /// So many early files, which shared a segment with others, are in a segment of their own.
+    EarlyFilesSeparate(u64),
+    /// So many early segments are equal byte for byte.
+    EarlySegmentsEqual(u64),
+    /// All checksums of the btrfs file system hold.
+    Btrfs(btrfs::Scrubbed),
+    /// Every block of so many files of the squashfs was read.
+    Squashfs(u64),
+    /// The file systems of the new image are damaged.
+    Damaged(Error),
+}
+
+/// What [`verify`] finds.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// What the runtime should hold.
+    pub expected: Tree,
+    /// Number of paths that were compared, the root included.
+    pub compared: u64,
+    /// Bytes of content that were compared.
+    pub bytes: u64,
+    /// Documented additions that the runtime has.
+    pub additions: Vec<Addition>,
+    /// How many paths were appended to the new image and laid over its runtime.
+    pub appended: u64,
+    /// What the new image lacks.
+    pub missing: Vec<Item>,
+    /// What is neither in the original nor documented.
+    pub unexpected: Vec<Item>,
+    /// Paths that differ.
+    pub changed: Vec<Pair>,
+    /// What else was checked or found.
+    pub notes: Vec<Note>,
+}
+
+impl Verification {
+    /// Whether the runtime holds what the kernel would have unpacked from the original.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.changed.is_empty()
+    }
+}
+
 /// Verifies `new` against `old`.
 ///
-/// What `old` unpacks to has to be in `new`'s runtime, all of it and nothing else, in every property that a tree has;
-/// but for the additions and early files that [`split::split`] documents. Every checksum of the runtime's btrfs is
-/// verified and every block of its squashfs read, also what no file leads to.
+/// Everything that `old` unpacks to has to be in the runtime of `new`, with nothing else, in every property that a tree
+/// has, except for the additions and early files that [`split::split`] documents. Every checksum of the runtime's btrfs
+/// is verified and every block of its squashfs is read, including those that belong to no file.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] where the runtime of either is in another file. When either image is damaged. Where
-/// files differ as well, the damage is a note of the report.
+/// [`crate::error::Kind::Usage`] if the runtime of either image is in a separate file; an error if either is damaged. If
+/// files differ as well, the damage is a [`Note`].
 pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     for image in [old, new] {
         if image.apart {
-            return Err(apart(image));
+            return Err(separate(image));
         }
     }
-    let (mut expected, additions, early) = match (&old.initrd, &old.carried) {
-        (Some(initrd), None) => {
-            let split = split::split(initrd, &old.class, &[]);
-            (split.runtime, split.additions, split.left_out)
-        }
-        _ => (old.system.clone(), Vec::new(), Vec::new()),
-    };
-    // An addition may be left out: the runtime is then all the more what the old image was.
-    let (present, absent): (Vec<_>, Vec<_>) =
-        additions.into_iter().partition(|addition| new.system.get(&addition.path).is_some());
-    for addition in absent {
-        let root = expected.root;
-        if let Node::Directory(names) = &mut expected.inode_mut(root).node {
-            names.remove(addition.path.as_bytes());
-        }
-    }
+    let (expected, additions, early) = expected(old, new);
     let (found, whole) = thread::scope(|scope| {
         let whole = scope.spawn(|| read_all(&new.layers));
         let found = trees(&expected, &new.system, ReadOrder::New);
@@ -58,70 +101,84 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
         (found, whole)
     });
     let found = found.map_err(|e| if e.place.file.is_none() { e.file(&new.name) } else { e })?;
-    let mut report = verify_trees(&expected, &new.system, &found);
-    report.old = old.name.display().to_string();
-    report.new = new.name.display().to_string();
-    report.appended = new.appended.paths;
-    if new.appended.init && report.changed.iter().all(|change| change.path != "init") {
-        // The same program as ever, perhaps, but nothing of the runtime is there when it starts.
-        report.unexpected.push(Item { path: "init".into(), kind: "file".into(), bytes: 0 });
-        report.holds = false;
-    }
-    report.notes.extend(new.notes.iter().filter(|note| note.starts_with("appended")).cloned());
-    report.additions = present.into_iter().map(|a| Added { path: a.path, why: a.why }).collect();
-    if let Some(initrd) = &old.initrd
-        && old.carried.is_none()
-    {
-        report.missing.extend(early_segments(old, initrd, &expected, new, early, &mut report.notes)?);
-    }
-    report.holds = report.missing.is_empty() && report.unexpected.is_empty() && report.changed.is_empty();
-    match whole {
-        Ok(notes) => report.notes.extend(notes),
-        Err(damage) if report.holds => return Err(damage),
-        Err(damage) => report.notes.push(damage.to_string()),
-    }
-    Ok(report)
-}
-
-/// The error for an image whose runtime is in another file.
-fn apart(image: &Opened) -> Error {
-    let runtime = layout::runtime_file(&image.name);
-    Error::usage("is the front-end of a conversion into two parts: the runtime, which holds the system, is in another file")
-        .file(&image.name)
-        .hint(format!("give that one: {}, where convert wrote it", runtime.display()))
-}
-
-/// What a comparison of `expected` with `runtime` found, as a report without names.
-#[must_use]
-pub fn verify_trees(expected: &Tree, runtime: &Tree, found: &TreeDifference) -> Verification {
-    Verification {
-        schema_version: report::SCHEMA_VERSION,
-        tool: Tool::default(),
-        old: String::new(),
-        new: String::new(),
-        holds: found.is_empty(),
+    let mut result = Verification {
         // The root is one of them.
         compared: found.same + found.changed.len() as u64,
         bytes: found.bytes,
-        additions: Vec::new(),
-        appended: 0,
-        missing: items(expected, &found.removed),
-        unexpected: items(runtime, &found.added),
-        changed: found.changed.iter().map(|pair| changed(expected, runtime, pair)).collect(),
+        additions,
+        appended: new.appended.paths,
+        missing: items(&expected, &found.removed),
+        unexpected: items(&new.system, &found.added),
+        changed: found.changed,
         notes: Vec::new(),
+        expected,
+    };
+    if new.appended.init && result.changed.iter().all(|pair| pair.path != b"init") {
+        // It may be the same program as before, but nothing of the runtime is there when it starts.
+        result.unexpected.push(Item { path: "init".into(), kind: FileType::Regular, bytes: 0 });
     }
+    let appended = new.notes.iter().filter(|note| note.is_about_appended());
+    result.notes.extend(appended.cloned().map(Note::Image));
+    if let Some(initrd) = &old.initrd
+        && old.carried.is_none()
+    {
+        let missing = early_segments(old, initrd, &result.expected, new, early, &mut result.notes)?;
+        result.missing.extend(missing);
+    }
+    match whole {
+        Ok(notes) => result.notes.extend(notes),
+        Err(damage) if result.holds() => return Err(damage),
+        Err(damage) => result.notes.push(Note::Damaged(damage)),
+    }
+    Ok(result)
 }
 
-/// The early files, which are missing unless the new image begins with the old one's early segments, and with what was
-/// early among other files in a segment of its own. Whatever `runtime` lacks of the old tree has to be in those
-/// segments.
+/// The tree that the runtime of `new` should hold, the documented additions that it has, and the paths that came from
+/// early segments only.
+fn expected(old: &Opened, new: &Opened) -> (Tree, Vec<Addition>, Vec<String>) {
+    let (Some(initrd), None) = (&old.initrd, &old.carried) else {
+        return (old.system.clone(), Vec::new(), Vec::new());
+    };
+    let split = split::split(initrd, &old.class, &[]);
+    let mut expected = split.runtime;
+    // An addition may be left out: the runtime is then even more like the old image.
+    let (present, absent): (Vec<_>, Vec<_>) =
+        split.additions.into_iter().partition(|addition| new.system.get(&addition.path).is_some());
+    for addition in absent {
+        let root = expected.root;
+        if let Node::Directory(names) = &mut expected.inode_mut(root).node {
+            names.remove(addition.path.as_bytes());
+        }
+    }
+    (expected, present, split.left_out)
+}
+
+/// The error for an image whose runtime is in a separate file.
+fn separate(image: &Opened) -> Error {
+    let runtime = runtime_file(&image.name);
+    Error::usage("is the boot initramfs of a conversion into two files: the runtime, which holds the system, is in the other")
+        .file(&image.name)
+        .hint(format!("give that file: {}, if convert's name was kept", runtime.display()))
+}
+
+fn items(tree: &Tree, entries: &[Entry]) -> Vec<Item> {
+    let item = |entry: &Entry| {
+        let inode = tree.inode(entry.id);
+        Item { path: display(&entry.path), kind: FileType::of(inode), bytes: bytes(inode) }
+    };
+    entries.iter().map(item).collect()
+}
+
+/// The early files that are missing. None is if the new image begins with the old one's early segments, followed by a
+/// segment with the early files that shared one with others. Whatever `runtime` lacks of the old tree has to be in
+/// those segments.
 fn early_segments(
     old: &Opened,
     initrd: &Initrd,
     runtime: &Tree,
     new: &Opened,
     paths: Vec<String>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> Result<Vec<Item>, Error> {
     let early = |initrd: &Initrd| initrd.segments.iter().filter(|s| s.early).cloned().collect::<Vec<_>>();
     let olds = early(initrd);
@@ -129,7 +186,7 @@ fn early_segments(
         return Ok(Vec::new());
     }
     let Some(other) = &new.initrd else {
-        notes.push("early segments were not compared: the new image is a bare file system image".into());
+        notes.push(Note::EarlyNotCompared);
         return Ok(Vec::new());
     };
     let news = early(other);
@@ -140,32 +197,31 @@ fn early_segments(
         !same || !other.early_paths.iter().any(|early| early == path.as_bytes())
     });
     let mut missing: Vec<Item> = lost
-        .map(|(path, body)| Item { path: path.clone(), kind: "file".into(), bytes: body.end - body.start })
+        .map(|(path, body)| Item {
+            path: path.clone(),
+            kind: FileType::Regular,
+            bytes: body.end - body.start,
+        })
         .collect();
     if missing.is_empty() && !initrd.early_bodies.is_empty() {
-        let files = units::count(initrd.early_bodies.len() as u64, "early file");
-        notes.push(format!("{files} among others: in a segment of their own"));
+        notes.push(Note::EarlyFilesSeparate(initrd.early_bodies.len() as u64));
     }
     let made = usize::from(!initrd.early_bodies.is_empty());
     let same = olds.len() + made == news.len()
         && olds.iter().zip(&news).all(|(a, b)| same_bytes(from, a.range(), to, b.range()));
     if same {
         if !olds.is_empty() {
-            notes
-                .push(format!("{} byte for byte the same", units::count(olds.len() as u64, "early segment")));
+            notes.push(Note::EarlySegmentsEqual(olds.len() as u64));
         }
         missing.extend(not_held(&initrd.tree, runtime, new, &news)?);
         return Ok(missing);
     }
-    let size = |path: &str| {
-        initrd.tree.get(path).map_or((0, "file"), |id| {
-            let inode = initrd.tree.inode(id);
-            (super::bytes(inode), super::kind(inode))
-        })
-    };
     missing.extend(paths.into_iter().map(|path| {
-        let (bytes, kind) = size(&path);
-        Item { path, kind: kind.into(), bytes }
+        let (kind, bytes) = initrd.tree.get(&path).map_or((FileType::Regular, 0), |id| {
+            let inode = initrd.tree.inode(id);
+            (FileType::of(inode), bytes(inode))
+        });
+        Item { path, kind, bytes }
     }));
     Ok(missing)
 }
@@ -177,7 +233,7 @@ fn not_held(old: &Tree, runtime: &Tree, new: &Opened, early: &[Segment]) -> Resu
     if left_out.is_empty() || end == 0 {
         return Ok(items(old, &left_out));
     }
-    // They were read before, as a part of the image: whatever they unpack to was allowed.
+    // They were read before as part of the image, so their size was accepted.
     let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
     let held = initrd::read(&Slice::new(Arc::clone(&new.source), 0..end), &new.name, &limits, &|_| ())?.tree;
     let (mut lost, mut buffers) = (Vec::new(), content::Buffers::new());
@@ -192,10 +248,10 @@ fn not_held(old: &Tree, runtime: &Tree, new: &Opened, early: &[Segment]) -> Resu
                     _ => None,
                 };
                 let mut links = Links::default();
-                aspects(old, &held, &entry.path, (entry.id, id), differs, &mut links)
+                changes(old, &held, &entry.path, (entry.id, id), differs, &mut links)
                     .iter()
                     // Another segment may have given it another name.
-                    .all(|change| change.aspect == Aspect::Links)
+                    .all(|change| change.aspect() == Aspect::Links)
             }
         };
         if !same {
@@ -221,50 +277,50 @@ fn same_bytes(left: &dyn ReadAt, a: Range<u64>, right: &dyn ReadAt, b: Range<u64
     size == b.end - b.start
 }
 
-/// Reads all of the file systems of a runtime and verifies all their checksums; says what was read.
-fn read_all(layers: &[FileSystem]) -> Result<Vec<String>, Error> {
+/// Reads all of the file systems of a runtime and verifies all their checksums.
+fn read_all(layers: &[FileSystem]) -> Result<Vec<Note>, Error> {
     let mut notes = Vec::new();
-    let btrfs = layers.iter().find(|layer| layer.kind == "btrfs");
+    let outer = layers.iter().find(|layer| layer.format == Format::Squashfs);
+    let btrfs = layers.iter().find(|layer| layer.format == Format::Btrfs);
     if let Some(layer) = btrfs {
         // A second view of the same bytes: it has a cache of its own, and the comparison reads in another order.
-        let source = match layers.iter().find(|outer| outer.kind == "squashfs") {
+        let source = match outer {
             Some(outer) => again(outer, &layer.path)?,
             None => Arc::clone(&layer.source),
         };
-        let done = btrfs::scrub(source, &layer.name)?;
-        notes.push(format!(
-            "btrfs: checksums of {}, {} and {} of data are right",
-            units::count(done.superblocks, "superblock"),
-            units::count(done.trees, "tree"),
-            units::size(done.data)
-        ));
+        notes.push(Note::Btrfs(btrfs::scrub(source, &layer.name)?));
     }
-    if let Some(layer) = layers.iter().find(|layer| layer.kind == "squashfs") {
-        let inner = btrfs.map(|layer| layer.path.as_str());
-        let mut buffer = vec![0; CHUNK];
-        let mut files = 0;
-        for entry in layer.tree.walk() {
-            let Node::Regular(content) = &layer.tree.inode(entry.id).node else { continue };
-            files += 1;
-            if inner.is_some_and(|inner| inner.as_bytes() == entry.path) {
-                // It was read just now.
-                continue;
-            }
-            let mut at = 0;
-            // Holes are stored nowhere.
-            while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
-                at = next;
-                let len = (content.size - at).min(CHUNK as u64) as usize;
-                layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
-                    Error::input(format!("/{} cannot be read from byte {at}: {e}", display(&entry.path)))
-                        .file(&layer.name)
-                })?;
-                at += len as u64;
-            }
-        }
-        notes.push(format!("squashfs: all of {} read", units::count(files, "file")));
+    if let Some(layer) = outer {
+        let just_read = btrfs.map(|layer| layer.path.as_str());
+        notes.push(Note::Squashfs(read_files(layer, just_read)?));
     }
     Ok(notes)
+}
+
+/// Reads every stored block of the files of a squashfs, except for the file that was `just_read`; says how many files
+/// there are.
+fn read_files(layer: &FileSystem, just_read: Option<&str>) -> Result<u64, Error> {
+    let mut buffer = vec![0; CHUNK];
+    let mut files = 0;
+    for entry in layer.tree.walk() {
+        let Node::Regular(content) = &layer.tree.inode(entry.id).node else { continue };
+        files += 1;
+        if just_read.is_some_and(|path| path.as_bytes() == entry.path) {
+            continue;
+        }
+        let mut at = 0;
+        // Holes are not stored.
+        while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
+            at = next;
+            let len = (content.size - at).min(CHUNK as u64) as usize;
+            layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
+                Error::input(format!("/{} cannot be read from byte {at}: {e}", display(&entry.path)))
+                    .file(&layer.name)
+            })?;
+            at += len as u64;
+        }
+    }
+    Ok(files)
 }
 
 /// The file at `path` of a squashfs, through a reader of its own.
@@ -272,7 +328,7 @@ fn again(outer: &FileSystem, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
     let tree = squashfs::read(Arc::clone(&outer.source), &outer.name)?;
     tree.get(path)
         .and_then(|id| squashfs::file(&tree, id))
-        .ok_or_else(|| Error::input(format!("/{path} is no file")).file(&outer.name))
+        .ok_or_else(|| Error::input(format!("/{path} is not a regular file")).file(&outer.name))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Puts the parts together: the new image, and the files next to it when the runtime is kept separate.
 
-use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
@@ -16,6 +15,7 @@ use crate::contract::RuntimeFrom;
 use crate::contract::paths::CMDLINE_FILE;
 use crate::error::Error;
 use crate::frontend::{built_in, dracut};
+use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 use crate::output::OutputFile;
 use crate::ram;
@@ -41,12 +41,7 @@ impl Output {
 }
 
 /// Writes the new image, and the runtime and boot loader entries next to it when they are separate files.
-pub(super) fn write(
-    request: &Request,
-    old: &File,
-    prepared: &Prepared,
-    built: &Built,
-) -> anyhow::Result<Output> {
+pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> anyhow::Result<Output> {
     let early: Vec<_> =
         prepared.image.segments.iter().filter(|s| s.early).map(initrd::Segment::range).collect();
     let split = request.layout == Layout::Split;
@@ -62,7 +57,7 @@ pub(super) fn write(
         files
     };
     let parts = Image {
-        old,
+        old: prepared.source.as_ref(),
         early: &early,
         early_bodies: &prepared.image.early_bodies,
         bootconfig: prepared.image.bootconfig.clone(),
@@ -82,14 +77,14 @@ pub(super) fn write(
 
 /// Writes the runtime and the boot loader entries to files of their own.
 fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Result<()> {
-    let path = layout::runtime_file(&request.new);
+    let path = runtime_file(&request.new);
     let mut file = OutputFile::create(&path, request.force)?;
     let mut squashfs = &built.squashfs;
     squashfs.rewind().context("reading the squashfs back")?;
     let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
     file.flush().context("copying the squashfs")?;
     output.beside.push(file);
-    let entries = layout::entries_file(&request.new);
+    let entries = entries_file(&request.new);
     let mut file = OutputFile::create(&entries, request.force)?;
     file.write_all(delivery::entries(request, &path).as_bytes())
         .map_err(|e| Error::writing(e).file(&entries))?;

@@ -1,60 +1,102 @@
-//! What was chosen for a conversion and why, for the report.
+//! What was chosen for a conversion, and why.
 
+use std::path::PathBuf;
+
+use super::preflight::Maker;
 use super::request::Request;
 use crate::btrfs::Features;
-use crate::codec::Encoding;
+use crate::codec::{Compression, Encoding};
 use crate::contract::{Handover, Overlay, RuntimeFrom};
-use crate::image::classify::Classification;
+use crate::image::classify::{Classification, HandoverReason, Sign};
 use crate::kernel::Kernel;
-use crate::report::Choice;
 
-/// Adds what was chosen once the kernels were known.
-pub(super) fn add(
+/// Something that was chosen, by the user or by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// An ordinary initramfs is converted because of `--assume-monolith`.
+    AssumedMonolith {
+        /// Its maker.
+        maker: String,
+        /// The evidence that it is an ordinary initramfs.
+        evidence: Vec<Sign>,
+    },
+    /// The front-end.
+    FrontEnd(FrontEndKind, FrontEndReason),
+    /// `--init` names the program to start.
+    Init(String),
+    /// What makes the runtime writable.
+    Overlay {
+        /// It.
+        overlay: Overlay,
+        /// Whether the user requested it.
+        requested: bool,
+    },
+    /// Features of the btrfs file system, and the kernels that have to mount it.
+    Btrfs(Features, Vec<String>),
+    /// How the squashfs is packed.
+    Squashfs {
+        /// The compression.
+        compression: Compression,
+        /// The block size in bytes.
+        block_size: u32,
+        /// Whether xz uses the branch filter of the architecture.
+        bcj: bool,
+    },
+    /// How the front-end is packed.
+    Encoding(Encoding),
+    /// How the old init is started, and the evidence for it.
+    Handover(Handover, HandoverReason),
+    /// Where the front-end finds the runtime.
+    Runtime(RuntimeFrom),
+}
+
+/// A front-end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontEndKind {
+    /// btrsquash's own.
+    BuiltIn,
+    /// That of dracut, with its version.
+    Dracut(String),
+    /// An initramfs of the user's.
+    ReadyMade(PathBuf),
+}
+
+/// Why a front-end was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontEndReason {
+    /// `--front-end` names it.
+    Requested,
+    /// It is the only one that reads a retained runtime in place.
+    Retained,
+    /// The host has a dracut with dmsquash-live.
+    HostHasDracut,
+    /// dracut cannot be used, with the reason.
+    NoDracut(String),
+}
+
+/// What was chosen once the kernels were known.
+pub(super) fn of(
     request: &Request,
     kernels: &[Kernel],
-    encoding: Option<Encoding>,
+    encoding: Encoding,
+    maker: &Maker,
     overlay: Overlay,
     class: &Classification,
-    choices: &mut Vec<Choice>,
-) {
-    let mut add = |what: &str, chosen: String, why: &str| {
-        choices.push(Choice { what: what.into(), chosen, why: why.into() })
-    };
-    let asked = "requested with --overlay";
-    let why = match (request.overlay, overlay) {
-        (Some(_), _) => asked,
-        (None, Overlay::DeviceMapper) => "the default, and the kernel has dm-snapshot",
-        (None, Overlay::Overlayfs) => "dm-snapshot was not found for every kernel",
-    };
-    add("overlay", overlay.to_string(), why);
-    let features = Features::for_kernels(kernels.iter().map(|k| k.modules.version.as_str()));
-    let oldest = kernels.iter().map(|k| k.modules.version.as_str()).collect::<Vec<_>>().join(", ");
-    add("btrfs features", features.notes().join("; "), &format!("what kernel {oldest} can mount"));
-    let bcj = request.compression == crate::codec::Compression::Xz && kernels.iter().all(|k| k.bcj);
-    let filter = if bcj { ", branch filter for machine code" } else { "" };
-    add(
-        "squashfs",
-        format!("{}, blocks of {} KiB{filter}", request.compression, request.block_size >> 10),
-        if bcj {
-            "the kernel's xz has the filter"
-        } else {
-            "--compression and --block-size, or their defaults"
+) -> Vec<Choice> {
+    let versions = || kernels.iter().map(|kernel| kernel.modules.version.as_str());
+    let mut choices = vec![
+        Choice::Overlay { overlay, requested: request.overlay.is_some() },
+        Choice::Btrfs(Features::for_kernels(versions()), versions().map(str::to_owned).collect()),
+        Choice::Squashfs {
+            compression: request.compression,
+            block_size: request.block_size,
+            bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
         },
-    );
-    if let Some(encoding) = encoding {
-        add("front-end's compression", encoding.to_string(), "the best that every kernel is known to unpack");
+    ];
+    if !matches!(maker, Maker::File(_)) {
+        choices.push(Choice::Encoding(encoding));
     }
-    let handover = match class.handover {
-        Handover::Bare => "/proc, /sys, /dev and /run unmounted",
-        Handover::Mounted => "/proc, /sys, /dev and /run mounted",
-    };
-    add("hand-over", handover.into(), &class.handover_reason.to_string());
-    let place = match &request.runtime {
-        RuntimeFrom::Initramfs => "in the initramfs".into(),
-        RuntimeFrom::Retained => "in the image as the boot loader placed it, never copied".into(),
-        RuntimeFrom::Network(address) => format!("fetched from {address}"),
-        RuntimeFrom::Label(label) => format!("on the medium labelled {label}"),
-        RuntimeFrom::Uuid(uuid) => format!("on the medium with UUID {uuid}"),
-    };
-    add("runtime", place, "--runtime-from, or its default");
+    choices.push(Choice::Handover(class.handover, class.handover_reason.clone()));
+    choices.push(Choice::Runtime(request.runtime.clone()));
+    choices
 }

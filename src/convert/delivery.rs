@@ -3,21 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::layout;
 use super::request::Request;
 use crate::contract::RuntimeFrom;
-use crate::report::units;
-
-/// What boot firmware of PowerPC machines is documented to load over a network, bytes.
-///
-/// * 12 MiB: what IBM's Open Firmware has below itself with the real-base it is delivered with, c00000
-///   (carloscosta.org/2008/07/22/changing-openfirmware-real-base); it cuts off what is larger.
-/// * 32 MiB: where the note in a kernel's zImage has Open Firmware move to (Linux commit 9b09c6d909df, "powerpc: Change
-///   the default link address for pSeries zImage kernels"), if need be by `setenv real-base 2000000`.
-const POWERPC: [(u64, &str); 2] = [
-    (12 << 20, "IBM's Open Firmware as it is delivered, real-base c00000"),
-    (32 << 20, "with real-base 2000000, which a zImage kernel asks for"),
-];
 
 fn name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
@@ -90,26 +77,4 @@ pub(super) fn entries(request: &Request, runtime: &Path) -> String {
     }
     line("boot");
     text
-}
-
-/// What the report says about two files, the one to load first being `front` bytes long.
-pub(super) fn notes(request: &Request, front: u64) -> Vec<String> {
-    let limits: Vec<String> = POWERPC
-        .iter()
-        .map(|(limit, what)| {
-            let fits = if front <= *limit { "fits" } else { "does not fit" };
-            format!("{fits} into {} ({what})", units::mebibytes(*limit))
-        })
-        .collect();
-    vec![
-        format!(
-            "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
-            layout::runtime_file(&request.new).display(),
-            layout::entries_file(&request.new).display()
-        ),
-        format!(
-            "netboot of PowerPC machines: the part to load first has {front} bytes and, without the kernel, {}",
-            limits.join("; ")
-        ),
-    ]
 }

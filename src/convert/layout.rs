@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use crate::bytes::ReadAt;
 use crate::contract::paths::{RETAINED_ALIGNMENT, RETAINED_NAME};
@@ -19,24 +18,6 @@ pub enum Carry {
     /// (init/initramfs.c, `do_header`), so nothing is copied; it is read in place through /sys/firmware/initrd. Its
     /// first byte lies on a multiple of 4096 of the file.
     Retained,
-}
-
-/// The file beside the image `new` that holds its runtime, where it is apart.
-#[must_use]
-pub fn runtime_file(new: &Path) -> PathBuf {
-    beside(new, "squashfs.img")
-}
-
-/// The file beside the image `new` that holds the entries for boot loaders, where the runtime is apart.
-#[must_use]
-pub fn entries_file(new: &Path) -> PathBuf {
-    beside(new, "boot.txt")
-}
-
-fn beside(new: &Path, ending: &str) -> PathBuf {
-    let name = new.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = name.strip_suffix(".img").unwrap_or(&name);
-    new.with_file_name(format!("{stem}.{ending}"))
 }
 
 /// Sizes of the parts of an image, bytes.
@@ -199,6 +180,8 @@ impl Image<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::initrd;
 

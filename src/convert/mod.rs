@@ -11,28 +11,25 @@ pub mod layout;
 mod preflight;
 mod request;
 mod result;
-pub mod split;
 
+pub use choices::{Choice, FrontEndKind, FrontEndReason};
 pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
+pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old};
 
-use crate::initrd;
-use crate::report::Conversion;
-
-/// Converts an image. The report says what was done; with [`Request::dry_run`] nothing is written.
+/// Converts an image. The result says what was done; with [`Request::dry_run`] nothing is written.
 ///
 /// # Errors
 /// [`crate::error::Error`] somewhere in the chain decides the exit code.
 pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
-    let old = initrd::open(&request.old)?;
-    let prepared = preflight::prepare(request, &old, watch)?;
+    let prepared = preflight::prepare(request, watch)?;
     if request.dry_run {
-        return Ok(result::dry_run(request, &prepared)?);
+        return Ok(result::dry_run(request, prepared));
     }
     let built = build::build(request, &prepared, watch)?;
     watch(Stage::Write, 0, 0);
-    let mut output = assemble::write(request, &old, &prepared, &built)?;
+    let mut output = assemble::write(request, &prepared, &built)?;
     // Whatever fails has to fail before a file gets its name.
-    let report = result::done(request, &prepared, &built, &mut output)?;
+    let conversion = result::done(request, prepared, built, &mut output)?;
     output.commit()?;
-    Ok(report)
+    Ok(conversion)
 }

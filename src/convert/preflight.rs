@@ -1,20 +1,23 @@
 //! Everything that can be decided before the slow work, so that what cannot be converted fails at once.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::choices;
+use super::choices::{self, Choice, FrontEndKind, FrontEndReason};
 use super::request::{FrontEndChoice, Request, Stage, Watch};
-use super::split::{self, Split};
+use super::result::{Note, Old};
+use crate::bytes::ReadAt;
 use crate::codec::{Compression, Encoding};
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::frontend::{Plan, built_in, dracut};
-use crate::image::classify::{self, Classification, Verdict};
+use crate::image::classify::{Classification, InsideKind, Sign, Verdict};
+use crate::image::split::{self, Split};
+use crate::image::{self, Opened, parts};
 use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
-use crate::report::{Choice, signs};
+use crate::ram::Facts;
 use crate::tree::Tree;
 
 /// What makes the boot initramfs.
@@ -33,8 +36,10 @@ pub(super) struct ReadyMade {
 
 /// All that is known before the slow work.
 pub(super) struct Prepared {
+    /// The bytes of the old image.
+    pub(super) source: Arc<dyn ReadAt>,
     pub(super) image: Initrd,
-    pub(super) class: Classification,
+    pub(super) old: Old,
     pub(super) kernels: Vec<Kernel>,
     pub(super) modules: Vec<KernelModules>,
     pub(super) maker: Maker,
@@ -48,7 +53,7 @@ pub(super) struct Prepared {
     /// Time of everything that is made, in seconds since 1970.
     pub(super) time: i64,
     pub(super) choices: Vec<Choice>,
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl Prepared {
@@ -59,7 +64,7 @@ impl Prepared {
             overlay: self.overlay,
             runtime: request.runtime.clone(),
             init: &self.init,
-            handover: self.class.handover,
+            handover: self.old.class.handover,
             not_carried: &self.not_carried,
             time: self.time,
         }
@@ -67,17 +72,19 @@ impl Prepared {
 }
 
 /// Reads the old image and decides how it is converted.
-pub(super) fn prepare(request: &Request, old: &File, watch: Watch) -> Result<Prepared, Error> {
+pub(super) fn prepare(request: &Request, watch: Watch) -> Result<Prepared, Error> {
     check_outputs(request)?;
-    let size = old.metadata().map_or(0, |m| m.len());
+    let size = request.old.metadata().map_or(0, |m| m.len());
     watch(Stage::Read, 0, size);
-    let image = initrd::read(old, &request.old, &request.limits, &|done| watch(Stage::Read, done, size))?;
-    let class = classify::classify(&image);
+    let opened = image::open(&request.old, &request.limits, &|done| watch(Stage::Read, done, size))?;
+    let source = Arc::clone(&opened.source);
     let mut choices = Vec::new();
-    choices.extend(accept(request, &class)?);
+    let (old, image) = accept(request, opened, &mut choices)?;
+    let old = with_init(request, old, &image, &mut choices)?;
+    let class = &old.class;
 
     watch(Stage::Modules, 0, 0);
-    let (maker, choice) = choose_maker(request, &class)?;
+    let (maker, choice) = choose_maker(request, class)?;
     choices.push(choice);
     let kernels = find_kernels(request, &image, &maker)?;
     let Some(overlay) = kernels.first().map(|kernel| kernel.overlay) else {
@@ -86,19 +93,18 @@ pub(super) fn prepare(request: &Request, old: &File, watch: Watch) -> Result<Pre
     };
     // One encoding for all kernels: the weakest decides.
     let encoding = kernel::common_encoding(&kernels);
-    let packed = (!matches!(maker, Maker::File(_))).then_some(encoding);
-    choices::add(request, &kernels, packed, overlay, &class, &mut choices);
-    let class = with_init(request, class, &image, &mut choices)?;
+    choices.extend(choices::of(request, &kernels, encoding, &maker, overlay, class));
     let init = class.started.clone().unwrap_or_else(|| "/init".to_owned());
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     Ok(Prepared {
-        split: split::split(&image, &class, &kernels),
-        notes: notes(&image, &class, &kernels, &maker, &init),
+        split: split::split(&image, class, &kernels),
+        notes: notes(&image, class, &kernels, &maker, &init),
         modules: kernels.iter().map(|k| k.modules.clone()).collect(),
         not_carried: early.chain(image.early_bodies.iter().map(|(path, _)| path.clone())).collect(),
         time: request.source_date_epoch.unwrap_or_else(|| newest(&image)),
+        source,
         image,
-        class,
+        old,
         kernels,
         maker,
         encoding,
@@ -150,31 +156,20 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
 }
 
 /// What the user should know: about the old image, its kernels, its init and a given front-end.
-fn notes(
-    image: &Initrd,
-    class: &Classification,
-    kernels: &[Kernel],
-    maker: &Maker,
-    init: &str,
-) -> Vec<String> {
-    let mut notes = image.notes.clone();
+fn notes(image: &Initrd, class: &Classification, kernels: &[Kernel], maker: &Maker, init: &str) -> Vec<Note> {
+    let mut found = image.notes.clone();
     for kernel in kernels {
-        notes.extend(kernel.notes.iter().cloned());
+        found.extend(kernel.notes.iter().cloned());
     }
-    notes.dedup();
-    notes.extend(signs::remarks(class));
+    found.dedup();
+    let mut notes: Vec<Note> = found.into_iter().map(Note::Found).collect();
     if class.init.as_deref() == Some(init) && init != "/init" {
-        notes.push(format!(
-            "the new image has an /init, which starts {init}: leave rdinit={init} out of the kernel's command line"
-        ));
+        notes.push(Note::NoRdinit(init.to_owned()));
     }
     if let Maker::File(ready) = maker
         && !ready.image.tree.walk().any(|entry| mounts_live_images(&entry.path))
     {
-        notes.push(format!(
-            "no dmsquash-live was found in {}: it has to understand root=live: and rd.live.image",
-            ready.path.display()
-        ));
+        notes.push(Note::NoLiveModule(ready.path.clone()));
     }
     notes
 }
@@ -185,17 +180,12 @@ fn mounts_live_images(path: &[u8]) -> bool {
     name.starts_with(b"dmsquash-live-root") || path == built_in::CONFIG.as_bytes()
 }
 
-/// The classification with the init that `--init` names, where it does.
-fn with_init(
-    request: &Request,
-    class: Classification,
-    image: &Initrd,
-    choices: &mut Vec<Choice>,
-) -> Result<Classification, Error> {
-    let Some(init) = &request.init else { return Ok(class) };
-    let class = class.starting(&image.tree, init).map_err(|e| e.file(&request.old))?;
-    choices.push(Choice { what: "init".into(), chosen: init.clone(), why: "requested with --init".into() });
-    Ok(class)
+/// The old image with the init that `--init` names, if it is used.
+fn with_init(request: &Request, old: Old, image: &Initrd, choices: &mut Vec<Choice>) -> Result<Old, Error> {
+    let Some(init) = &request.init else { return Ok(old) };
+    let class = old.class.starting(&image.tree, init).map_err(|e| e.file(&request.old))?;
+    choices.push(Choice::Init(init.clone()));
+    Ok(Old { class, ..old })
 }
 
 /// The newest time in the image: no clock is asked, so that the same input gives the same bytes.
@@ -209,69 +199,104 @@ fn newest(image: &Initrd) -> i64 {
         .clamp(0, i64::from(u32::MAX))
 }
 
-/// Rejects images for which a conversion gains nothing; the choice is the user's override.
-fn accept(request: &Request, class: &Classification) -> Result<Option<Choice>, Error> {
-    let why = class.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    match &class.verdict {
-        Verdict::Monolith => Ok(None),
+/// Rejects images for which a conversion gains nothing.
+fn accept(request: &Request, image: Opened, choices: &mut Vec<Choice>) -> Result<(Old, Initrd), Error> {
+    let Some(verdict) = image.verdict.clone() else {
+        let format = image.layers.first().map_or("file system", |layer| layer.format.name());
+        return Err(Error::input(format!("is a {format} image, not an initrd")).file(&request.old).hint(
+            "give the initrd that the boot loader loads; inspect and diff take a file system image too",
+        ));
+    };
+    let mut class = image.class.clone();
+    match verdict {
+        Verdict::Monolith => {}
         Verdict::Converted(maker) => {
-            Err(Error::input(format!("is already converted ({maker}): {why}")).file(&request.old))
+            return Err(Error::input(format!("is already converted ({maker}): {}", evidence(&image.why)))
+                .file(&request.old));
         }
-        Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) if request.assume_monolith => Ok(Some(Choice {
-            what: "kind of image".into(),
-            chosen: "monolith".into(),
-            why: format!("--assume-monolith, although it looks like a front-end made by {maker}: {why}"),
-        })),
-        Verdict::SystemInside(_) => Err(Error::input(format!(
-            "is a small initramfs with its system in a file inside: nothing to convert ({})",
-            signs::inside(class)
-        ))
-        .file(&request.old)
-        .hint("to convert it all the same, add --assume-monolith")),
-        Verdict::FrontEnd(maker) => Err(Error::input(format!(
-            "is already a small initramfs (made by {maker}) that mounts its root elsewhere: nothing to convert ({why})"
-        ))
-        .file(&request.old)
-        .hint("if it is the whole system nevertheless, add --assume-monolith")),
+        Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) if request.assume_monolith => {
+            choices.push(Choice::AssumedMonolith { maker, evidence: class.signs.clone() });
+            class.verdict = Verdict::Monolith;
+        }
+        Verdict::SystemInside(_) => {
+            return Err(Error::input(format!(
+                "is a small initramfs with its system in a file inside: nothing to convert ({})",
+                system_inside(&class)
+            ))
+            .file(&request.old)
+            .hint("to convert it all the same, add --assume-monolith"));
+        }
+        Verdict::FrontEnd(maker) => {
+            let why = evidence(&image.why);
+            return Err(Error::input(format!(
+                "is already a small initramfs (made by {maker}) that mounts its root elsewhere: nothing to convert ({why})"
+            ))
+            .file(&request.old)
+            .hint("if it is the whole system nevertheless, add --assume-monolith"));
+        }
     }
+    let image = Opened { verdict: Some(class.verdict.clone()), ..image };
+    let (parts, size, facts) = (parts(&image), image.size(), Facts::of(&image));
+    let Some((initrd, facts)) = image.initrd.zip(facts) else {
+        return Err(Error::input("is not an initrd").file(&request.old));
+    };
+    Ok((Old { path: request.old.clone(), size, parts, class, facts }, initrd))
+}
+
+/// Signs as a sentence.
+fn evidence(signs: &[Sign]) -> String {
+    signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Where the system is and why a conversion gains nothing, for an image whose system is in a file inside.
+fn system_inside(class: &Classification) -> String {
+    let sign = class.signs.iter().find(|sign| matches!(sign, Sign::SystemInside { .. }));
+    let largest = class.inside.iter().max_by_key(|inside| inside.size);
+    let (Some(sign), Some(largest)) = (sign, largest) else { return String::new() };
+    let why = match (largest.kind, largest.compressed) {
+        (kind, true) if kind.is_archive() => "is unpacked into memory by the image's own programs",
+        (kind, false) if kind.is_archive() => {
+            "is not compressed, and the image's own programs unpack it into memory"
+        }
+        (InsideKind::Squashfs | InsideKind::Erofs, false) => {
+            "is compressed and read in place: a btrfs around it would only add to it"
+        }
+        _ => "is mounted by the image's own programs",
+    };
+    format!("{sign}: a {} that {why}", largest.kind)
 }
 
 fn choose_maker(request: &Request, class: &Classification) -> Result<(Maker, Choice), Error> {
     let arch = class.architecture.as_deref().unwrap_or(std::env::consts::ARCH);
-    let asked = "requested with --front-end";
-    let chosen = |maker: Maker, chosen: String, why: &str| {
-        (maker, Choice { what: "front-end".into(), chosen, why: why.into() })
+    let built_in = |why| (Maker::BuiltIn, Choice::FrontEnd(FrontEndKind::BuiltIn, why));
+    let dracut = |found: dracut::Dracut, why| {
+        let kind = FrontEndKind::Dracut(found.version.clone());
+        (Maker::Dracut(found), Choice::FrontEnd(kind, why))
     };
-    match &request.front_end {
+    Ok(match &request.front_end {
         FrontEndChoice::File(path) => {
             let maker = Maker::File(Box::new(ready_made(path, &request.limits)?));
-            Ok(chosen(maker, path.display().to_string(), "a ready-made initramfs was given with --front-end"))
+            let kind = FrontEndKind::ReadyMade(path.clone());
+            (maker, Choice::FrontEnd(kind, FrontEndReason::Requested))
         }
-        FrontEndChoice::Dracut { root } => {
-            let found = dracut::find(root.as_deref())?;
-            let name = format!("dracut {}", found.version);
-            Ok(chosen(Maker::Dracut(found), name, asked))
-        }
+        FrontEndChoice::Dracut { root } => dracut(dracut::find(root.as_deref())?, FrontEndReason::Requested),
         FrontEndChoice::BuiltIn => {
             built_in::check(arch)?;
-            Ok(chosen(Maker::BuiltIn, "built-in".into(), asked))
+            built_in(FrontEndReason::Requested)
         }
         FrontEndChoice::Auto if request.runtime == RuntimeFrom::Retained => {
             built_in::check(arch)?;
-            Ok(chosen(Maker::BuiltIn, "built-in".into(), "only it reads a retained runtime in place"))
+            built_in(FrontEndReason::Retained)
         }
         FrontEndChoice::Auto => match dracut::find(None) {
-            Ok(found) => {
-                let name = format!("dracut {}", found.version);
-                Ok(chosen(Maker::Dracut(found), name, "the host's dracut has dmsquash-live"))
-            }
+            Ok(found) => dracut(found, FrontEndReason::HostHasDracut),
             Err(missing) => {
                 built_in::check(arch)
                     .map_err(|e| Error { hint: missing.hint.clone().or(e.hint.clone()), ..e })?;
-                Ok(chosen(Maker::BuiltIn, "built-in".into(), &missing.what))
+                built_in(FrontEndReason::NoDracut(missing.what))
             }
         },
-    }
+    })
 }
 
 /// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.

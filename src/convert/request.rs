@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::codec::Compression;
 use crate::contract::{Overlay, RuntimeFrom};
-use crate::convert::layout::{entries_file, runtime_file};
+use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 
 /// Which front-end to make.

@@ -12,5 +12,10 @@ mod open;
 pub mod overlay;
 mod script;
 mod view;
+mod companions;
+mod parts;
+pub mod split;
 
+pub use companions::{entries_file, runtime_file};
 pub use open::*;
+pub use parts::{Part, PartKind, holder, parts};

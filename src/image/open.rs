@@ -9,22 +9,40 @@ use std::sync::Arc;
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::error::Error;
-use crate::image::classify::{Classification, Verdict, classify};
+use crate::image::classify::{Classification, Sign, Verdict, classify};
 use crate::image::embedded::{Body, Carried, carried, rootfs};
 use crate::image::overlay::Appended;
 use crate::initrd::{self, Initrd, Limits};
-use crate::ram::{self, Facts};
-use crate::report::{Identity, Layer, units};
 use crate::squashfs;
 use crate::tree::{Node, Tree, display};
 
+/// The format of a file system image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// squashfs.
+    Squashfs,
+    /// btrfs.
+    Btrfs,
+}
+
+impl Format {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
 /// A file system image inside an image.
 pub struct FileSystem {
-    /// `squashfs` or `btrfs`.
-    pub kind: &'static str,
-    /// The file that holds it, as people are told.
+    /// Its format.
+    pub format: Format,
+    /// The path of the file that holds it, escaped for display; empty if it is the whole image file.
     pub path: String,
-    /// How errors call it.
+    /// Its name in errors.
     pub name: PathBuf,
     /// Its bytes.
     pub source: Arc<dyn ReadAt>,
@@ -41,6 +59,36 @@ pub struct Additional {
     pub paths: u64,
     /// Whether they bring an /init, which the kernel starts in place of the front-end's own.
     pub init: bool,
+}
+
+/// Something about an image that its user should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// What the reader of the initrd found, a sentence.
+    Initrd(String),
+    /// The runtime is in a separate file, so that only the boot initramfs was opened.
+    RuntimeSeparate,
+    /// The front-end is not one of btrsquash's: which appended files it copies into the runtime is not known.
+    ForeignFrontEnd,
+    /// So many paths of appended archives are laid over the runtime.
+    Overlaid(u64),
+    /// Archives were appended, and none of their files goes into the runtime.
+    NothingOverlaid,
+    /// So many appended paths cannot be laid over the runtime, because something of another type is in their way; the
+    /// first of them.
+    NotOverlaid(u64, Vec<u8>),
+    /// An appended /init starts instead of the front-end's.
+    AppendedInit,
+    /// The file that should hold the root file system is not a btrfs file system.
+    NotBtrfs(&'static str),
+}
+
+impl Note {
+    /// Whether it is about archives that were appended to the image.
+    #[must_use]
+    pub const fn is_about_appended(&self) -> bool {
+        matches!(self, Self::Overlaid(_) | Self::NothingOverlaid | Self::NotOverlaid(..) | Self::AppendedInit)
+    }
 }
 
 /// An image that was opened.
@@ -65,10 +113,10 @@ pub struct Opened {
     pub verdict: Option<Verdict>,
     /// What the system is.
     pub class: Classification,
-    /// What speaks for the verdict, a sentence each.
-    pub why: Vec<String>,
-    /// Whatever else is to be known, a sentence each.
-    pub notes: Vec<String>,
+    /// The evidence for the verdict; none for a bare file system image.
+    pub why: Vec<Sign>,
+    /// What else its user should know.
+    pub notes: Vec<Note>,
 }
 
 /// Opens the image `path`; `progress` is told how many of its bytes were read.
@@ -80,7 +128,7 @@ pub fn open(path: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Open
     read(Arc::new(file), path, limits, progress)
 }
 
-/// Opens the image with the bytes `source`; `name` is what errors call it.
+/// Opens the image with the bytes `source`; `name` is its name in errors.
 ///
 /// # Errors
 /// As [`open`].
@@ -102,16 +150,14 @@ pub fn read(
     let initrd = initrd::read(source.as_ref(), name, limits, progress)?;
     let outer = classify(&initrd);
     let carried = carried(&initrd);
-    layers.notes.extend(initrd.notes.iter().cloned());
+    layers.notes.extend(initrd.notes.iter().cloned().map(Note::Initrd));
     let apart = carried.is_none() && matches!(outer.verdict, Verdict::Converted(_));
     let mut additional = Additional::default();
     let (system, class) = match &carried {
         None => {
             if apart {
                 additional.segments = Appended::of(&initrd).map_or_else(Vec::new, |it| it.segments());
-                layers.notes.push(
-                    "the runtime is apart, in a file of its own: what is told here is the front-end's".into(),
-                );
+                layers.notes.push(Note::RuntimeSeparate);
             }
             (initrd.tree.clone(), outer.clone())
         }
@@ -119,7 +165,7 @@ pub fn read(
             let path = display(&carried.path);
             let inner: Arc<dyn ReadAt> = match &carried.body {
                 Body::File(id) => squashfs::file(&initrd.tree, *id)
-                    .ok_or_else(|| Error::input(format!("/{path} is no file")).file(name))?,
+                    .ok_or_else(|| Error::input(format!("/{path} is not a regular file")).file(name))?,
                 Body::Skipped(range) => Arc::new(Slice::new(Arc::clone(&source), range.clone())),
             };
             let within = inside(name, &path);
@@ -141,17 +187,15 @@ pub fn read(
         apart,
         verdict: Some(outer.verdict),
         class,
-        why: outer.signs.iter().map(ToString::to_string).collect(),
+        why: outer.signs,
         notes: layers.notes,
     })
 }
 
 /// The runtime with what was appended to the image laid over it, and the notes on that.
-fn with_appended(initrd: &Initrd, runtime: Tree, notes: &mut Vec<String>) -> (Tree, Additional) {
+fn with_appended(initrd: &Initrd, runtime: Tree, notes: &mut Vec<Note>) -> (Tree, Additional) {
     let Some(appended) = Appended::of(initrd) else {
-        notes.push(
-            "the front-end is not of btrsquash's making: what it carries into the runtime is not told".into(),
-        );
+        notes.push(Note::ForeignFrontEnd);
         return (runtime, Additional::default());
     };
     let over = appended.over(runtime);
@@ -161,36 +205,26 @@ fn with_appended(initrd: &Initrd, runtime: Tree, notes: &mut Vec<String>) -> (Tr
         init: appended.takes_over(),
     };
     if found.paths > 0 {
-        notes.push(format!(
-            "appended: {} laid over the runtime, as the front-end does at boot",
-            units::count(found.paths, "path")
-        ));
+        notes.push(Note::Overlaid(found.paths));
     } else if !found.segments.is_empty() {
-        notes.push("appended: nothing that goes into the runtime".into());
+        notes.push(Note::NothingOverlaid);
     }
     if let Some(first) = over.failed.first() {
-        notes.push(format!(
-            "appended: {} that cannot be carried into the runtime, where something else stands; the first is /{}",
-            units::count(over.failed.len() as u64, "path"),
-            display(first)
-        ));
+        notes.push(Note::NotOverlaid(over.failed.len() as u64, first.clone()));
     }
     if found.init {
-        notes.push(
-            "appended: an /init, which starts in place of the front-end's own: no runtime is mounted".into(),
-        );
+        notes.push(Note::AppendedInit);
     }
     (over.system, found)
 }
 
-/// `IMAGE:PATH`: how errors call a file inside an image.
+/// `IMAGE:PATH`: the name of a file inside an image in errors.
 fn inside(image: &Path, path: &str) -> PathBuf {
     PathBuf::from(format!("{}:/{}", image.display(), path.trim_start_matches('/')))
 }
 
 fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) -> Opened {
     let class = classify(&Initrd::of_tree(system.clone()));
-    let kinds: Vec<&str> = layers.list.iter().map(|layer| layer.kind).collect();
     Opened {
         name: name.to_owned(),
         source,
@@ -202,7 +236,7 @@ fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) 
         apart: false,
         verdict: None,
         class,
-        why: vec![format!("the file is the {} itself: no kernel unpacks it", kinds.join(" with the "))],
+        why: Vec::new(),
         notes: layers.notes,
     }
 }
@@ -211,7 +245,7 @@ fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) 
 struct Layers<'a> {
     limits: &'a Limits,
     list: Vec<FileSystem>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl Layers<'_> {
@@ -220,13 +254,19 @@ impl Layers<'_> {
         let tree = squashfs::read(Arc::clone(&source), &name)?;
         self.bounded(&tree, &name)?;
         let inner = rootfs(&tree).and_then(|(path, id)| Some((path, squashfs::file(&tree, id)?)));
-        self.list.push(FileSystem { kind: "squashfs", path, name: name.clone(), source, tree: tree.clone() });
+        self.list.push(FileSystem {
+            format: Format::Squashfs,
+            path,
+            name: name.clone(),
+            source,
+            tree: tree.clone(),
+        });
         match inner {
             Some((path, file)) if btrfs::is_btrfs(file.as_ref()) => {
                 self.btrfs(file, path.to_owned(), inside(&name, path))
             }
             Some((path, _)) => {
-                self.notes.push(format!("{path} is no btrfs file system: what is in it cannot be seen"));
+                self.notes.push(Note::NotBtrfs(path));
                 Ok(tree)
             }
             None => Ok(tree),
@@ -252,7 +292,7 @@ impl Layers<'_> {
     fn btrfs(&mut self, source: Arc<dyn ReadAt>, path: String, name: PathBuf) -> Result<Tree, Error> {
         let tree = btrfs::read(Arc::clone(&source), &name, self.limits.max_unpacked)?;
         self.bounded(&tree, &name)?;
-        self.list.push(FileSystem { kind: "btrfs", path, name, source, tree: tree.clone() });
+        self.list.push(FileSystem { format: Format::Btrfs, path, name, source, tree: tree.clone() });
         Ok(tree)
     }
 }
@@ -262,42 +302,5 @@ impl Opened {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.source.len()
-    }
-
-    /// What it is, for a report.
-    #[must_use]
-    pub fn identity(&self) -> Identity {
-        let mut identity = Identity::from(&self.class);
-        identity.verdict = match &self.verdict {
-            Some(verdict) => verdict.to_string(),
-            None => self.layers.first().map_or("file system", |layer| layer.kind).to_owned(),
-        };
-        identity.why.clone_from(&self.why);
-        identity
-    }
-
-    /// The file systems inside, for a report.
-    #[must_use]
-    pub fn layers(&self) -> Vec<Layer> {
-        let row = |layer: &FileSystem| Layer {
-            kind: layer.kind.to_owned(),
-            path: if layer.path.is_empty() { "the file itself".to_owned() } else { layer.path.clone() },
-            bytes: layer.source.len(),
-            entries: layer.tree.walk().count() as u64,
-        };
-        self.layers.iter().map(row).collect()
-    }
-
-    /// What the RAM model has to know; `None` for a bare file system image, which no kernel unpacks.
-    #[must_use]
-    pub fn facts(&self) -> Option<Facts> {
-        let initrd = self.initrd.as_ref()?;
-        let class = Classification { verdict: self.verdict.clone()?, ..self.class.clone() };
-        let mut facts = ram::of(initrd, &class);
-        if let Some(Carried { body: Body::File(_), .. }) = &self.carried {
-            // Wherever it lies in the image.
-            facts.pinned = self.layers.first().map_or(0, |layer| layer.source.len()).next_multiple_of(4096);
-        }
-        Some(facts)
     }
 }

@@ -1,66 +1,151 @@
-//! What an image is made of, and what of it could go.
+//! What an image is made of, and which of its files no boot needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::codec;
-use crate::codec::Encoding;
-use crate::compare::content;
+use crate::codec::{self, Encoding};
 use crate::error::Error;
-use crate::image::Opened;
 use crate::image::classify::Verdict;
-use crate::image::embedded::Body;
-use crate::initrd::{self, Initrd, Segment};
-use crate::ram::Rootfs;
-use crate::report::{
-    self, Duplicate, FileSize, Folder, FrontEndPart, ImageFile, Inspection, KernelPart, ModuleSize,
-    SegmentRow, Tool, Weight, gather,
-};
-use crate::tree::{Content, InodeId, Node, Tree, display};
+use crate::image::{Opened, Part, holder, parts};
+use crate::ram::Facts;
+use crate::tree::{Content, InodeId, Node, Tree, content, display};
 
 /// Rows of the lists of files.
 const ROWS: usize = 20;
-/// Examples of each kind of weight.
+/// Examples of each kind of unneeded files.
 const EXAMPLES: usize = 3;
 /// No kernel module is larger than this when it is unpacked.
 const MODULE: u64 = 256 << 20;
-/// Why the squashfs of a converted image is there.
-const RUNTIME: &str = "the runtime: the system itself";
 
-/// Looks at everything in `image`; the table of folders goes `depth` levels down.
+/// A file and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSize {
+    /// Its path, without a leading `/`.
+    pub path: Vec<u8>,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Files with the same content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Size of one copy, bytes.
+    pub bytes: u64,
+    /// Bytes that all copies but one take.
+    pub wasted: u64,
+    /// Paths of the copies, sorted; hard links to one copy are one.
+    pub paths: Vec<Vec<u8>>,
+}
+
+/// A kind of files that are not needed at boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unneeded {
+    /// Kernel images.
+    Kernels,
+    /// System.map.
+    SystemMap,
+    /// initrds inside the image.
+    Initrds,
+    /// Static libraries.
+    StaticLibraries,
+    /// Headers and sources.
+    Headers,
+    /// Manual pages and other documentation.
+    Documentation,
+    /// Separate debug information.
+    DebugInformation,
+    /// Caches.
+    Caches,
+}
+
+/// Files of one kind that are not needed at boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weight {
+    /// Their kind.
+    pub kind: Unneeded,
+    /// How many.
+    pub files: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// The largest of them.
+    pub examples: Vec<FileSize>,
+}
+
+/// A kernel module in a boot initramfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleSize {
+    /// Its name.
+    pub name: String,
+    /// Bytes, uncompressed.
+    pub bytes: u64,
+}
+
+/// The modules for one kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPart {
+    /// The kernel's release.
+    pub version: String,
+    /// Its modules, in the order in which they are loaded where that is known.
+    pub modules: Vec<ModuleSize>,
+}
+
+/// The boot initramfs of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontEnd {
+    /// Its maker, with a version if the image tells it.
+    pub maker: String,
+    /// How its segments are packed; empty if it is in the segment of the runtime.
+    pub encodings: Vec<Encoding>,
+    /// Bytes in the image.
+    pub compressed: u64,
+    /// Bytes of the unpacked archives.
+    pub unpacked: u64,
+    /// What each kernel adds; empty for an image that is not converted.
+    pub kernels: Vec<KernelPart>,
+    /// What the files of /etc/cmdline.d say in a converted image.
+    pub cmdline: String,
+}
+
+/// What [`inspect`] finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The parts of the file.
+    pub parts: Vec<Part>,
+    /// Its boot initramfs, if it has one.
+    pub front_end: Option<FrontEnd>,
+    /// Number of paths of the system, the root not counted.
+    pub paths: u64,
+    /// Bytes of their content, each file counted once.
+    pub content: u64,
+    /// The largest files.
+    pub largest: Vec<FileSize>,
+    /// The same content stored more than once, the most wasteful first.
+    pub duplicates: Vec<Duplicate>,
+    /// Bytes that all duplicates waste, including those not listed.
+    pub duplicate_bytes: u64,
+    /// Files that are not needed at boot, the largest kind first.
+    pub weight: Vec<Weight>,
+    /// What the RAM model has to know; `None` for a bare file system image.
+    pub facts: Option<Facts>,
+}
+
+/// Looks at everything in `image`.
 ///
 /// # Errors
-/// When a content cannot be read.
-pub fn inspect(image: &Opened, depth: usize) -> Result<Inspection, Error> {
+/// If a content cannot be read.
+pub fn inspect(image: &Opened) -> Result<Inspection, Error> {
     let files = Files::of(&image.system);
     let (duplicates, duplicate_bytes) = duplicates(&image.system, &files)?;
     Ok(Inspection {
-        schema_version: report::SCHEMA_VERSION,
-        tool: Tool::default(),
-        image: image_file(image),
-        identity: image.identity(),
-        segments: image
-            .initrd
-            .iter()
-            .flat_map(|initrd| &initrd.segments)
-            .map(|s| segment(image, s))
-            .collect(),
-        layers: image.layers(),
+        parts: parts(image),
         front_end: front_end(image),
-        entries: files.paths,
+        paths: files.paths,
         content: files.list.iter().map(|file| file.content.size).sum(),
-        folders: Folder::of(&image.system, depth),
-        largest: largest(&files),
+        largest: top(files.list.iter(), ROWS),
         duplicates,
         duplicate_bytes,
         weight: weight(&files),
-        ram: image.facts().map(|facts| facts.ram(Rootfs::Tmpfs)),
-        notes: image.notes.clone(),
-        budgets: Vec::new(),
+        facts: Facts::of(image),
     })
-}
-
-fn segment(image: &Opened, segment: &Segment) -> SegmentRow {
-    SegmentRow { appended: image.appended.segments.contains(&segment.number), ..SegmentRow::from(segment) }
 }
 
 /// A regular file under the first of its names.
@@ -93,7 +178,7 @@ impl<'a> Files<'a> {
 }
 
 fn row(file: &File<'_>) -> FileSize {
-    FileSize { path: display(&file.path), bytes: file.content.size }
+    FileSize { path: file.path.clone(), bytes: file.content.size }
 }
 
 /// The `count` largest of some files, largest first.
@@ -103,11 +188,7 @@ fn top<'a>(files: impl Iterator<Item = &'a File<'a>>, count: usize) -> Vec<FileS
     files.into_iter().take(count).map(row).collect()
 }
 
-fn largest(files: &Files<'_>) -> Vec<FileSize> {
-    top(files.list.iter(), ROWS)
-}
-
-/// Files with the same content that takes room more than once, the most wasteful first, and what all of them waste.
+/// Files with the same content that is stored more than once, the most wasteful first, and what all of them waste.
 fn duplicates(tree: &Tree, files: &Files<'_>) -> Result<(Vec<Duplicate>, u64), Error> {
     let mut sizes: HashMap<u64, u32> = HashMap::new();
     for file in &files.list {
@@ -115,7 +196,7 @@ fn duplicates(tree: &Tree, files: &Files<'_>) -> Result<(Vec<Duplicate>, u64), E
     }
     let mut work: Vec<&File<'_>> =
         files.list.iter().filter(|file| file.content.size > 0 && sizes[&file.content.size] > 1).collect();
-    // In the order in which they lie: each compressed block is unpacked once.
+    // In the order in which they are stored: each compressed block is unpacked only once.
     work.sort_by_key(|file| content::place(file.content));
     let mut buffers = content::Buffers::new();
     let mut groups: HashMap<[u8; 32], Vec<&File<'_>>> = HashMap::new();
@@ -126,7 +207,7 @@ fn duplicates(tree: &Tree, files: &Files<'_>) -> Result<(Vec<Duplicate>, u64), E
     let mut found: Vec<Duplicate> = groups
         .into_values()
         .filter_map(|mut copies| {
-            // Extents that a file system shares are there once.
+            // Extents that a file system shares are stored once.
             let mut places: Vec<_> =
                 copies.iter().map(|file| file.content.extents.first().map(|e| e.data_offset)).collect();
             places.sort_unstable();
@@ -134,7 +215,7 @@ fn duplicates(tree: &Tree, files: &Files<'_>) -> Result<(Vec<Duplicate>, u64), E
             let bytes = copies.first()?.content.size;
             copies.sort_by(|a, b| a.path.cmp(&b.path));
             let wasted = bytes * (places.len() as u64 - 1);
-            let paths = copies.iter().map(|file| display(&file.path)).collect();
+            let paths = copies.iter().map(|file| file.path.clone()).collect();
             (wasted > 0).then_some(Duplicate { bytes, wasted, paths })
         })
         .collect();
@@ -144,167 +225,81 @@ fn duplicates(tree: &Tree, files: &Files<'_>) -> Result<(Vec<Duplicate>, u64), E
     Ok((found, all))
 }
 
-/// What a file is that no one boots from: the name of its kind and why.
-fn idle(path: &[u8]) -> Option<(&'static str, &'static str)> {
+/// The kind of a file that no boot needs.
+fn unneeded(path: &[u8]) -> Option<Unneeded> {
     let path = String::from_utf8_lossy(path);
     let name = path.rsplit('/').next().unwrap_or_default();
-    let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+    let below = |directories: &[&str]| directories.iter().any(|directory| path.starts_with(directory));
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    let modules = path.contains("lib/modules/");
+    let build = path.contains("lib/modules/") && path.contains("/build/");
     let kernel = ["vmlinux", "vmlinuz", "bzImage", "Image.gz"]
         .iter()
         .any(|start| name == *start || name.starts_with(&format!("{start}-")));
+    let documentation =
+        ["usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share/gtk-doc/", "usr/share/help/"];
     Some(if kernel {
-        ("kernels", "the boot loader has loaded a kernel long before this copy can be read")
+        Unneeded::Kernels
     } else if name == "System.map" || name.starts_with("System.map-") {
-        ("System.map", "symbols for debugging; the kernel has its own table")
+        Unneeded::SystemMap
     } else if below(&["boot/initr"]) {
-        ("initrds", "the boot loader reads them, not the system that one of them became")
+        Unneeded::Initrds
     } else if ends(&[".a", ".la"]) && path.contains("lib") {
-        ("static libraries", "only compilers read them")
-    } else if below(&["usr/include/", "usr/src/", "usr/local/include/"])
-        || (modules && path.contains("/build/"))
-    {
-        ("headers and sources", "only compilers read them")
-    } else if below(&[
-        "usr/share/doc/",
-        "usr/share/man/",
-        "usr/share/info/",
-        "usr/share/gtk-doc/",
-        "usr/share/help/",
-    ]) {
-        ("documentation", "people read it elsewhere")
+        Unneeded::StaticLibraries
+    } else if build || below(&["usr/include/", "usr/src/", "usr/local/include/"]) {
+        Unneeded::Headers
+    } else if below(&documentation) {
+        Unneeded::Documentation
     } else if below(&["usr/lib/debug/"]) || ends(&[".debug"]) {
-        ("debug information", "only debuggers read it")
+        Unneeded::DebugInformation
     } else if below(&["var/cache/", "var/lib/apt/lists/"]) {
-        ("caches", "made anew when they are needed")
+        Unneeded::Caches
     } else {
         return None;
     })
 }
 
 fn weight(files: &Files<'_>) -> Vec<Weight> {
-    let mut kinds: BTreeMap<(&str, &str), Vec<&File<'_>>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Unneeded, Vec<&File<'_>>> = BTreeMap::new();
     for file in &files.list {
-        if let Some(kind) = idle(&file.path) {
+        if let Some(kind) = unneeded(&file.path) {
             kinds.entry(kind).or_default().push(file);
         }
     }
     let mut list: Vec<Weight> = kinds
         .into_iter()
-        .map(|((what, why), files)| Weight {
-            what: what.into(),
-            why: why.into(),
+        .map(|(kind, files)| Weight {
+            kind,
             files: files.len() as u64,
             bytes: files.iter().map(|file| file.content.size).sum(),
             examples: top(files.iter().copied(), EXAMPLES),
         })
         .filter(|weight| weight.bytes > 0)
         .collect();
-    list.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.what.cmp(&b.what)));
+    list.sort_by_key(|weight| (std::cmp::Reverse(weight.bytes), weight.kind));
     list
 }
 
-/// The segment that carries the squashfs of a converted image, and where in the file the squashfs lies; not known
-/// where the segment is compressed.
-fn carrier<'a>(image: &'a Opened, initrd: &'a Initrd) -> Option<(&'a Segment, Option<std::ops::Range<u64>>)> {
-    let carried = image.carried.as_ref()?;
-    let plain =
-        initrd.segments.iter().filter(|segment| segment.encoding == Encoding::Plain && !segment.early);
-    let place = match &carried.body {
-        Body::Skipped(range) => Some(range.clone()),
-        Body::File(_) => plain
-            .clone()
-            .filter_map(|segment| initrd::find_body(image.source.as_ref(), segment, &carried.path))
-            .next_back(),
-    };
-    match place {
-        Some(place) => plain.clone().find(|s| s.range().contains(&place.start)).map(|s| (s, Some(place))),
-        None => {
-            let size = image.layers.first()?.source.len();
-            initrd
-                .segments
-                .iter()
-                .find(|s| s.encoding != Encoding::Plain && s.unpacked > size)
-                .map(|s| (s, None))
-        }
-    }
-}
-
-/// The file and its parts.
-#[must_use]
-pub fn image_file(image: &Opened) -> ImageFile {
-    let size = image.size();
-    let parts = match &image.initrd {
-        None => {
-            let kind = image.layers.first().map_or("file system", |layer| layer.kind);
-            report::Part::list(size, [(kind, size, "the file itself")])
-        }
-        Some(initrd) => {
-            let carrier = carrier(image, initrd);
-            gather::parts(&initrd.segments, size, &|segment| {
-                let converted = carrier.is_some() && !segment.early;
-                match &carrier {
-                    Some((holder, Some(place))) if holder.number == segment.number => {
-                        let squashfs = place.end - place.start;
-                        let path = image.carried.as_ref().map_or(String::new(), |c| display(&c.path));
-                        Some(vec![
-                            (path, squashfs, RUNTIME),
-                            (
-                                format!("segment {}: cpio around it", segment.number),
-                                segment.size.saturating_sub(squashfs),
-                                "headers, padding and small files",
-                            ),
-                        ])
-                    }
-                    Some((holder, None)) if holder.number == segment.number => None,
-                    _ if image.appended.segments.contains(&segment.number) => Some(vec![(
-                        format!("segment {}: appended, {}", segment.number, segment.encoding),
-                        segment.size,
-                        "its files go into the runtime, over those of the same name",
-                    )]),
-                    _ if converted => Some(vec![(
-                        format!("segment {}: front-end, {}", segment.number, segment.encoding),
-                        segment.size,
-                        "mounts the runtime and hands over to it",
-                    )]),
-                    _ => None,
-                }
-            })
-        }
-    };
-    ImageFile { path: image.name.display().to_string(), size, parts }
-}
-
-/// The front-end: of a converted image what is not the runtime, of an ordinary one all of it.
-fn front_end(image: &Opened) -> Option<FrontEndPart> {
+/// The boot initramfs: of a converted image what is not the runtime, of an ordinary one all of it.
+fn front_end(image: &Opened) -> Option<FrontEnd> {
     let initrd = image.initrd.as_ref()?;
     let (maker, converted) = match image.verdict.as_ref()? {
         Verdict::Monolith => return None,
         Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) => (maker, false),
         Verdict::Converted(maker) => (maker, true),
     };
-    let holder = carrier(image, initrd).map(|(segment, _)| segment.number);
+    let holder = holder(image, initrd).map(|(segment, _)| segment.number);
     let foreign = |number: usize| Some(number) == holder || image.appended.segments.contains(&number);
     let others = || initrd.segments.iter().filter(|s| !s.early && !foreign(s.number));
-    let mut encodings: Vec<String> = others().map(|segment| segment.encoding.to_string()).collect();
+    let mut encodings: Vec<Encoding> = others().map(|segment| segment.encoding).collect();
     encodings.dedup();
-    let mut notes = Vec::new();
-    let cmdline = cmdline(&initrd.tree);
-    if converted && !cmdline.is_empty() {
-        notes.push(format!("command line in the image: {cmdline}"));
-    }
-    if encodings.is_empty() {
-        notes.push("it lies in the segment of the runtime".into());
-    }
-    Some(FrontEndPart {
+    Some(FrontEnd {
         maker: version(&initrd.tree).map_or_else(|| maker.clone(), |version| format!("{maker} {version}")),
-        encoding: encodings.join(", "),
+        encodings,
         compressed: others().map(|segment| segment.size).sum(),
         unpacked: others().map(|segment| segment.unpacked).sum(),
-        // Those of an ordinary front-end are hundreds: they are among the folders.
+        // An ordinary initramfs has hundreds: they are among the directories.
         kernels: if converted { kernels(&initrd.tree) } else { Vec::new() },
-        notes,
+        cmdline: if converted { cmdline(&initrd.tree) } else { String::new() },
     })
 }
 
@@ -314,7 +309,7 @@ fn text(tree: &Tree, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The version of dracut that it leaves in its images.
+/// The version that dracut writes into its images.
 fn version(tree: &Tree) -> Option<String> {
     ["etc/initrd-release", "usr/lib/initrd-release"].iter().filter_map(|path| text(tree, path)).find_map(
         |text| {
@@ -326,14 +321,17 @@ fn version(tree: &Tree) -> Option<String> {
 
 /// What the files of /etc/cmdline.d say, in one line.
 fn cmdline(tree: &Tree) -> String {
-    let Some(folder) = tree.resolve("etc/cmdline.d") else { return String::new() };
-    let names =
-        tree.names(folder).into_iter().flatten().map(|(name, _)| format!("etc/cmdline.d/{}", display(name)));
+    let Some(directory) = tree.resolve("etc/cmdline.d") else { return String::new() };
+    let names = tree
+        .names(directory)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| format!("etc/cmdline.d/{}", display(name)));
     let texts: Vec<String> = names.filter_map(|path| text(tree, &path)).collect();
     texts.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The kernel modules of a front-end, by kernel, in the order in which they are loaded where that is known.
+/// The kernel modules of a boot initramfs, by kernel, in the order in which they are loaded where that is known.
 fn kernels(tree: &Tree) -> Vec<KernelPart> {
     let mut found: BTreeMap<String, Vec<ModuleSize>> = BTreeMap::new();
     for entry in tree.walk() {
@@ -368,7 +366,7 @@ fn kernels(tree: &Tree) -> Vec<KernelPart> {
                     .unwrap_or_default();
             let place = |name: &str| order.lines().position(|line| line == name).unwrap_or(usize::MAX);
             modules.sort_by(|a, b| place(&a.name).cmp(&place(&b.name)).then_with(|| a.name.cmp(&b.name)));
-            KernelPart { version, bytes: modules.iter().map(|module| module.bytes).sum(), modules }
+            KernelPart { version, modules }
         })
         .collect()
 }

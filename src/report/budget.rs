@@ -9,26 +9,26 @@ use crate::error::Error;
 pub struct Limits {
     /// Bytes of the image file at most.
     pub max_size: Option<u64>,
-    /// Bytes of the least machine at most.
+    /// The largest allowed minimum RAM, bytes.
     pub max_ram: Option<u64>,
 }
 
 impl Limits {
-    /// Each limit that was set beside the figure it limits. A limit on memory that is not known is not kept.
+    /// Each limit that was set with the figure that it limits. A limit on memory that is not known counts as exceeded.
     #[must_use]
     pub fn judge(&self, size: u64, ram: Option<&Ram>) -> Vec<Budget> {
         let judged = |what: &str, limit: Option<u64>, actual: u64| {
             limit.map(|limit| Budget { what: what.into(), limit, actual, kept: actual <= limit })
         };
-        let least = ram.map_or(u64::MAX, |ram| ram.best().value);
-        [judged("size", self.max_size, size), judged("ram", self.max_ram, least)]
+        let minimum = ram.map_or(u64::MAX, |ram| ram.best().value);
+        [judged("size", self.max_size, size), judged("ram", self.max_ram, minimum)]
             .into_iter()
             .flatten()
             .collect()
     }
 }
 
-/// Fails with the figures that broke their limits.
+/// Fails with the figures that exceed their limits.
 ///
 /// # Errors
 /// [`crate::error::Kind::Failed`], naming each figure and its limit.
@@ -42,7 +42,7 @@ pub(super) fn sentence(budget: &Budget) -> String {
     let (name, actual, limit) = if budget.what == "ram" {
         let actual =
             if budget.actual == u64::MAX { "not known".into() } else { units::mebibytes(budget.actual) };
-        ("least RAM", actual, units::mebibytes(budget.limit))
+        ("minimum RAM", actual, units::mebibytes(budget.limit))
     } else {
         (
             "size",
@@ -50,7 +50,7 @@ pub(super) fn sentence(budget: &Budget) -> String {
             format!("{} ({} bytes)", units::size(budget.limit), units::grouped(budget.limit)),
         )
     };
-    let relation = if budget.kept { "is within" } else { "is over" };
+    let relation = if budget.kept { "is within" } else { "exceeds" };
     format!("{name} {actual} {relation} the limit of {limit}")
 }
 
@@ -60,16 +60,16 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn the_figure_that_broke_the_limit_is_named() {
+    fn the_figure_that_exceeds_the_limit_is_named() {
         let limits = Limits { max_size: Some(1000), max_ram: None };
         assert!(check(&limits.judge(1000, None)).is_ok());
         let error = check(&limits.judge(1001, None)).unwrap_err();
         assert_eq!(error.kind, Kind::Failed);
-        assert_eq!(error.to_string(), "size 1.0 kB (1,001 bytes) is over the limit of 1.0 kB (1,000 bytes)");
+        assert_eq!(error.to_string(), "size 1.0 kB (1,001 bytes) exceeds the limit of 1.0 kB (1,000 bytes)");
         let unknown = Limits { max_size: None, max_ram: Some(256 << 20) };
         assert_eq!(
             check(&unknown.judge(0, None)).unwrap_err().to_string(),
-            "least RAM not known is over the limit of 256 MiB"
+            "minimum RAM not known exceeds the limit of 256 MiB"
         );
     }
 }

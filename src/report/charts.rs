@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::data::Folder;
+use super::data::Directory;
 use super::document::{Bar, MACHINES, RamCurve};
 use super::markup::escape;
 use super::squarify::{Rect, squarify};
@@ -68,7 +68,7 @@ pub(super) fn ram(curve: &RamCurve, top: u64, class: &str) -> String {
 pub(super) fn ram_top(curves: &[RamCurve]) -> u64 {
     let points = curves.iter().flat_map(|curve| &curve.points);
     let used = points.flat_map(|point| [Some(point.used), point.measured]).flatten();
-    let most = used.chain(curves.iter().filter_map(|curve| curve.least)).max().unwrap_or(0);
+    let most = used.chain(curves.iter().filter_map(|curve| curve.minimum)).max().unwrap_or(0);
     let near = |bytes: &u64| (most..=most.saturating_add(most / 3)).contains(bytes);
     let end = MACHINES.iter().map(|(bytes, _)| *bytes).find(near).unwrap_or(most).max(1);
     end.saturating_add(end / 8)
@@ -90,7 +90,7 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         escape(&title)
     );
     for (bytes, name) in MACHINES.iter().filter(|(bytes, _)| *bytes <= top) {
-        let boots = curve.least.is_none_or(|least| *bytes >= least);
+        let boots = curve.minimum.is_none_or(|minimum| *bytes >= minimum);
         let (word, tone) = if boots { ("boots", "good") } else { ("too small", "bad") };
         let at = y(*bytes);
         let _ = write!(
@@ -103,10 +103,10 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         );
     }
     area(&mut out, &curve.points.iter().map(|p| p.used).collect::<Vec<_>>(), &x, &y, (left, w - right));
-    if let Some(least) = curve.least {
-        let at = y(least);
+    if let Some(minimum) = curve.minimum {
+        let at = y(minimum);
         let origin = if curve.measured { "measured" } else { "computed" };
-        let text = format!("needs {} ({origin})", super::units::mebibytes(least));
+        let text = format!("needs {} ({origin})", super::units::mebibytes(minimum));
         // Above its line: the curve stays below it, and the machines' labels stand at the other side.
         let _ = write!(
             out,
@@ -188,8 +188,8 @@ fn moment(out: &mut String, index: usize, name: &str, x: f64, y: f64, step: f64,
     }
 }
 
-/// A squarified treemap: groups of folders in their colours, the folders and large files of each inside.
-pub(super) fn treemap(root: &Folder) -> String {
+/// A squarified treemap: groups of directories in their colours, the directories and large files of each inside.
+pub(super) fn treemap(root: &Directory) -> String {
     Width::BOTH.iter().map(|&width| treemap_at(root, width)).collect()
 }
 
@@ -200,24 +200,24 @@ struct Group {
     cells: Vec<(String, u64)>,
 }
 
-/// The folders that become groups: as long as one holds more than a quarter of everything, its children stand for it.
-fn groups(root: &Folder) -> Vec<Group> {
-    let mut open: Vec<(String, &Folder)> = vec![(String::new(), root)];
+/// The directories that become groups: as long as one holds more than a quarter of everything, its children stand for it.
+fn groups(root: &Directory) -> Vec<Group> {
+    let mut open: Vec<(String, &Directory)> = vec![(String::new(), root)];
     let mut rest: Vec<Group> = Vec::new();
     loop {
         let largest = open
             .iter()
             .enumerate()
-            .filter(|(_, (path, folder))| {
-                !folder.folders.is_empty() && (path.is_empty() || folder.bytes > root.bytes / 4)
+            .filter(|(_, (path, directory))| {
+                !directory.directories.is_empty() && (path.is_empty() || directory.bytes > root.bytes / 4)
             })
-            .max_by_key(|(_, (_, folder))| folder.bytes)
+            .max_by_key(|(_, (_, directory))| directory.bytes)
             .map(|(i, _)| i);
         let Some(index) = largest.filter(|_| open.len() < 24) else { break };
-        let (path, folder) = open.remove(index);
+        let (path, directory) = open.remove(index);
         // What is too small to be a group of its own is one together.
-        let mut other = unlisted(folder);
-        for child in &folder.folders {
+        let mut other = unlisted(directory);
+        for child in &directory.directories {
             if child.bytes < root.bytes / 100 {
                 other += child.bytes;
                 continue;
@@ -232,14 +232,14 @@ fn groups(root: &Folder) -> Vec<Group> {
     }
     let mut groups: Vec<Group> = open
         .into_iter()
-        .map(|(path, folder)| {
+        .map(|(path, directory)| {
             let mut cells: Vec<(String, u64)> =
-                folder.folders.iter().map(|child| (child.name.clone(), child.bytes)).collect();
-            if !cells.is_empty() && unlisted(folder) > 0 {
-                cells.push(("other".into(), unlisted(folder)));
+                directory.directories.iter().map(|child| (child.name.clone(), child.bytes)).collect();
+            if !cells.is_empty() && unlisted(directory) > 0 {
+                cells.push(("other".into(), unlisted(directory)));
             }
             cells.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            Group { path, bytes: folder.bytes, cells }
+            Group { path, bytes: directory.bytes, cells }
         })
         .chain(rest)
         .filter(|group| group.bytes > 0)
@@ -248,12 +248,12 @@ fn groups(root: &Folder) -> Vec<Group> {
     groups
 }
 
-/// Bytes of a folder that no listed child holds.
-fn unlisted(folder: &Folder) -> u64 {
-    folder.folders.iter().fold(folder.bytes, |rest, child| rest.saturating_sub(child.bytes))
+/// Bytes of a directory that no listed child holds.
+fn unlisted(directory: &Directory) -> u64 {
+    directory.directories.iter().fold(directory.bytes, |rest, child| rest.saturating_sub(child.bytes))
 }
 
-fn treemap_at(root: &Folder, width: Width) -> String {
+fn treemap_at(root: &Directory, width: Width) -> String {
     let (w, h) = if width == Width::Wide { (1100.0, 520.0) } else { (340.0, 560.0) };
     let groups = groups(root);
     let mut out = format!(

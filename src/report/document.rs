@@ -1,6 +1,6 @@
 //! What a report says, before it is known on what it is shown: every exporter for people draws these blocks.
 
-use super::data::Folder;
+use super::data::Directory;
 
 /// A report for people.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -126,9 +126,9 @@ impl Bar {
 pub struct RamCurve {
     /// What boots: `before`, `after`.
     pub label: String,
-    /// The least machine, in bytes.
-    pub least: Option<u64>,
-    /// Whether `least` was measured.
+    /// The minimum memory of a machine that boots it, in bytes.
+    pub minimum: Option<u64>,
+    /// Whether `minimum` was measured.
     pub measured: bool,
     /// Moments: name, bytes in use by the model, bytes measured.
     pub points: Vec<RamPoint>,
@@ -201,12 +201,12 @@ pub enum Block {
         /// One curve for each image.
         curves: Vec<RamCurve>,
     },
-    /// A treemap (pages only: the listing of folders says the same elsewhere).
+    /// A treemap (pages only: elsewhere the directories are listed).
     Treemap {
         /// What it shows.
         caption: String,
-        /// The folders.
-        root: Folder,
+        /// The directories.
+        root: Directory,
     },
 }
 

@@ -27,7 +27,7 @@ impl Exporter for Html {
             out,
             "<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<header><h1>{heading}</h1><p>{subtitle}</p></header>\n",
             title = escape(&document.title),
-            // Long paths break between folders.
+            // Long paths break between directories.
             heading = escape(&document.title).replace('/', "/<wbr>"),
             style = include_str!("style.css"),
             subtitle = escape(&document.subtitle)
@@ -109,12 +109,12 @@ fn render(block: &Block, section: &str, out: &mut String) {
                 escape(caption),
                 charts::treemap(root)
             );
-            let mut rows = Table::new("The largest folders", &["folder", ">files", ">size"]);
-            for folder in root.folders.iter().take(12) {
+            let mut rows = Table::new("The largest directories", &["directory", ">files", ">size"]);
+            for directory in root.directories.iter().take(12) {
                 rows.row([
-                    format!("/{}", folder.name).into(),
-                    units::grouped(folder.files).into(),
-                    units::size(folder.bytes).into(),
+                    format!("/{}", directory.name).into(),
+                    units::grouped(directory.files).into(),
+                    units::size(directory.bytes).into(),
                 ]);
             }
             table(&rows, "", out);
@@ -248,8 +248,8 @@ fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
     let mut rows = Table::new("Which machines boot", &columns);
     for (bytes, name) in MACHINES {
         let mut row = vec![Cell::from(name)];
-        row.extend(curves.iter().map(|curve| match curve.least {
-            Some(least) if bytes >= least => Cell::toned("✓ boots", Tone::Good),
+        row.extend(curves.iter().map(|curve| match curve.minimum {
+            Some(minimum) if bytes >= minimum => Cell::toned("✓ boots", Tone::Good),
             Some(_) => Cell::toned("✗ too small", Tone::Bad),
             None => Cell::dim("not known"),
         }));

@@ -1,6 +1,6 @@
 //! Markdown (GitHub's), for merge requests and release notes.
 
-use super::data::Folder;
+use super::data::Directory;
 use super::document::{Align, Block, MACHINES, Table, Tone, visible};
 use super::{Exporter, Report, units};
 use crate::error::Error;
@@ -68,15 +68,15 @@ fn render(block: &Block, out: &mut String) {
             out.push_str(&":-:|".repeat(MACHINES.len()));
             out.push('\n');
             for curve in curves {
-                let Some(least) = curve.least else { continue };
+                let Some(minimum) = curve.minimum else { continue };
                 out.push_str(&format!("| {} |", escape(&curve.label)));
                 for (bytes, _) in MACHINES {
-                    out.push_str(if bytes >= least { " ✅ |" } else { " ❌ |" });
+                    out.push_str(if bytes >= minimum { " ✅ |" } else { " ❌ |" });
                 }
                 out.push('\n');
             }
         }
-        Block::Treemap { root, .. } => folders(root, out),
+        Block::Treemap { root, .. } => directories(root, out),
     }
     out.push('\n');
 }
@@ -102,15 +102,15 @@ fn table(table: &Table, out: &mut String) {
     }
 }
 
-fn folders(root: &Folder, out: &mut String) {
-    out.push_str("| folder | size | files |\n|---|---:|---:|\n");
+fn directories(root: &Directory, out: &mut String) {
+    out.push_str("| directory | size | files |\n|---|---:|---:|\n");
     let mut stack = vec![(String::new(), root)];
-    while let Some((prefix, folder)) = stack.pop() {
-        let path = if folder.name == "/" { "/".into() } else { format!("{prefix}/{}", folder.name) };
-        let size = units::size(folder.bytes);
-        out.push_str(&format!("| {} | {size} | {} |\n", escape(&path), units::grouped(folder.files)));
-        let prefix = if folder.name == "/" { String::new() } else { path };
-        stack.extend(folder.folders.iter().take(12).rev().map(|child| (prefix.clone(), child)));
+    while let Some((prefix, directory)) = stack.pop() {
+        let path = if directory.name == "/" { "/".into() } else { format!("{prefix}/{}", directory.name) };
+        let size = units::size(directory.bytes);
+        out.push_str(&format!("| {} | {size} | {} |\n", escape(&path), units::grouped(directory.files)));
+        let prefix = if directory.name == "/" { String::new() } else { path };
+        stack.extend(directory.directories.iter().take(12).rev().map(|child| (prefix.clone(), child)));
     }
 }
 

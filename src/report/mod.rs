@@ -1,10 +1,11 @@
-//! What people and machines read: data in [`data`], its words in `pages`, and one exporter a file.
+//! What people and machines read: [`from`] turns results into the data of [`data`], `pages` lays it out, and each
+//! exporter has a file.
 
 pub mod budget;
 mod charts;
 pub mod data;
 pub mod document;
-pub mod gather;
+pub mod from;
 mod html;
 mod json;
 mod markdown;

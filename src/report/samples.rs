@@ -1,86 +1,105 @@
 //! One report of each kind with every field filled, and with names that try to break out.
 
 use super::*;
+use crate::compare::Aspect;
+use crate::ram::{self, Facts};
 
 fn figure(mib: u64) -> Figure {
     Figure::computed(mib << 20)
 }
 
-fn ram(least: u64, measured: Option<u64>, phases: &[(&str, u64)]) -> Ram {
-    Ram {
-        least: figure(least),
-        measured: measured.map(|mib| Figure::measured(mib << 20)),
-        parts: vec![
-            RamPart { name: "unpacked files".into(), figure: figure(228), why: "pages of rootfs".into() },
-            RamPart { name: "initrd".into(), figure: figure(70), why: "kept until all is unpacked".into() },
-            RamPart { name: "kernel".into(), figure: figure(58), why: "54 MiB and 1.6% of RAM".into() },
-        ],
-        phases: phases
-            .iter()
-            .map(|&(name, mib)| Phase {
-                name: name.into(),
-                used: figure(mib),
-                measured: measured.map(|_| Figure::measured((mib + 5) << 20)),
-            })
-            .collect(),
-        formula: "2·U + I + K: rootfs is a tmpfs that may fill half of RAM".into(),
-        notes: vec!["root= is not on the kernel's own command line".into()],
+/// A report's figures, those of the model for the graphical installer of Debian 12.
+fn ram(facts: Facts, measured: Option<u64>) -> Ram {
+    let mut ram = Ram::from(&facts);
+    ram.measured = measured.map(|mib| Figure::measured(mib << 20));
+    for phase in &mut ram.phases {
+        // What happens while the kernel unpacks is never measured.
+        phase.measured = measured
+            .filter(|_| phase.phase != ram::Phase::Unpacked)
+            .map(|_| Figure::measured(phase.used.value + (5 << 20)));
     }
+    ram
 }
 
-fn folder(name: &str, bytes: u64, files: u64, folders: Vec<Folder>) -> Folder {
-    Folder { name: name.into(), bytes, files, folders }
+const BEFORE: Facts = Facts {
+    file: 73_326_225,
+    unpacked: 236_224_512,
+    inodes: 4_409,
+    dictionary: 32 << 10,
+    pinned: 236_224_512,
+    fetched: 0,
+    programs: 50 << 20,
+    retained: false,
+};
+const AFTER: Facts = Facts {
+    file: 54_214_656,
+    unpacked: 59_301_888,
+    inodes: 29,
+    dictionary: 1 << 20,
+    pinned: 52_203_520,
+    fetched: 0,
+    programs: 50 << 20,
+    retained: false,
+};
+
+fn directory(name: &str, bytes: u64, files: u64, directories: Vec<Directory>) -> Directory {
+    Directory { name: name.into(), bytes, files, directories }
 }
 
-/// Folders like those of Debian's graphical installer.
-fn folders() -> Folder {
+/// Directories like those of Debian's graphical installer.
+fn directories() -> Directory {
     let mb = 1_000_000;
-    folder(
+    directory(
         "/",
         226 * mb,
         3_900,
         vec![
-            folder(
+            directory(
                 "usr",
                 118 * mb,
                 2_700,
                 vec![
-                    folder(
+                    directory(
                         "lib",
                         62 * mb,
                         420,
                         vec![
-                            folder("x86_64-linux-gnu", 51 * mb, 300, vec![]),
-                            folder("debian-installer", 6 * mb, 80, vec![]),
-                            folder("<b>&\"quoted\"", 2 * mb, 12, vec![]),
+                            directory("x86_64-linux-gnu", 51 * mb, 300, vec![]),
+                            directory("debian-installer", 6 * mb, 80, vec![]),
+                            directory("<b>&\"quoted\"", 2 * mb, 12, vec![]),
                         ],
                     ),
-                    folder(
+                    directory(
                         "share",
                         51 * mb,
                         2_100,
                         vec![
-                            folder("fonts", 34 * mb, 60, vec![]),
-                            folder("graphics", 9 * mb, 120, vec![]),
-                            folder("X11", 4 * mb, 300, vec![]),
+                            directory("fonts", 34 * mb, 60, vec![]),
+                            directory("graphics", 9 * mb, 120, vec![]),
+                            directory("X11", 4 * mb, 300, vec![]),
                         ],
                     ),
-                    folder("bin", 4 * mb, 100, vec![]),
+                    directory("bin", 4 * mb, 100, vec![]),
                 ],
             ),
-            folder(
+            directory(
                 "lib",
                 96 * mb,
                 1_100,
                 vec![
-                    folder("modules", 79 * mb, 700, vec![folder("6.1.0-50-amd64", 79 * mb, 700, vec![])]),
-                    folder("firmware", 11 * mb, 120, vec![]),
-                    folder("x86_64-linux-gnu", 5 * mb, 40, vec![]),
+                    directory(
+                        "modules",
+                        79 * mb,
+                        700,
+                        vec![directory("6.1.0-50-amd64", 79 * mb, 700, vec![])],
+                    ),
+                    directory("firmware", 11 * mb, 120, vec![]),
+                    directory("x86_64-linux-gnu", 5 * mb, 40, vec![]),
                 ],
             ),
-            folder("bin", 5 * mb, 20, vec![]),
-            folder("var", 4 * mb, 60, vec![]),
-            folder("sbin", mb, 15, vec![]),
+            directory("bin", 5 * mb, 20, vec![]),
+            directory("var", 4 * mb, 60, vec![]),
+            directory("sbin", mb, 15, vec![]),
         ],
     )
 }
@@ -99,8 +118,8 @@ fn new_image() -> ImageFile {
         54_214_656,
         &[
             ("early cpio", 51_200, "microcode, kept first, byte for byte"),
-            ("squashfs", 52_201_000, "the runtime"),
-            ("front-end", 1_962_456, "mounts the runtime and hands over to the old /init"),
+            ("squashfs.img", 52_201_000, "the runtime"),
+            ("boot initramfs", 1_962_456, "mounts the runtime and starts the system's own init"),
         ],
     )
 }
@@ -108,7 +127,7 @@ fn new_image() -> ImageFile {
 fn identity() -> Identity {
     Identity {
         verdict: "monolith".into(),
-        why: vec!["/init stays and never leaves the rootfs".into()],
+        why: vec!["/init never mounts another root".into()],
         init: Some("/init".into()),
         init_kind: "shell script".into(),
         handover: "bare".into(),
@@ -154,21 +173,6 @@ fn budgets() -> Vec<Budget> {
     ]
 }
 
-const BEFORE: [(&str, u64); 5] = [
-    ("kernel starts", 54),
-    ("unpacking begins", 125),
-    ("all unpacked", 356),
-    ("initrd freed", 286),
-    ("first screen", 340),
-];
-const AFTER: [(&str, u64); 5] = [
-    ("kernel starts", 54),
-    ("unpacking begins", 106),
-    ("all unpacked", 166),
-    ("hand-over", 118),
-    ("first screen", 182),
-];
-
 pub fn conversion() -> Conversion {
     Conversion {
         schema_version: SCHEMA_VERSION,
@@ -183,8 +187,8 @@ pub fn conversion() -> Conversion {
             why: "dracut is not installed".into(),
         }],
         front_end: Some(front_end()),
-        ram_before: ram(584, Some(592), &BEFORE),
-        ram_after: Some(ram(223, None, &AFTER)),
+        ram_before: ram(BEFORE, Some(592)),
+        ram_after: Some(ram(AFTER, None)),
         boot: vec![Portion {
             what: "kernel modules".into(),
             why: "the closure of loop, squashfs, btrfs, overlay".into(),
@@ -197,11 +201,12 @@ pub fn conversion() -> Conversion {
             files: 4_407,
             bytes: 226_000_000,
         }],
-        folders: folders(),
-        additions: vec![Added { path: "run".into(), why: "a mount point that the front-end needs".into() }],
-        text_differences: vec![text_difference()],
+        directories: directories(),
+        additions: vec![Added {
+            path: "run".into(),
+            why: "a mount point that the boot initramfs needs".into(),
+        }],
         notes: vec!["free space in the runtime: 1 GiB".into()],
-        timings: Some(vec![Timing { stage: "squashfs".into(), milliseconds: 28_700 }]),
         budgets: budgets(),
     }
 }
@@ -230,7 +235,7 @@ pub fn inspection() -> Inspection {
         front_end: Some(front_end()),
         entries: 4_407,
         content: 226_000_000,
-        folders: folders(),
+        directories: directories(),
         largest: vec![FileSize { path: "usr/lib/x86_64-linux-gnu/libLLVM.so".into(), bytes: 21_000_000 }],
         duplicates: vec![Duplicate {
             bytes: 500_000,
@@ -245,29 +250,29 @@ pub fn inspection() -> Inspection {
             bytes: 3_000_000,
             examples: vec![FileSize { path: "usr/lib/libc.a".into(), bytes: 2_900_000 }],
         }],
-        ram: Some(ram(223, Some(224), &AFTER)),
+        ram: Some(ram(AFTER, Some(224))),
         notes: vec!["segment 2: a bootconfig follows".into()],
         budgets: budgets(),
     }
 }
 
 pub fn difference() -> Difference {
-    let side = |image: ImageFile, verdict: &str, least| Side {
+    let side = |image: ImageFile, verdict: &str, facts| Side {
         image,
         verdict: verdict.into(),
         entries: 4_407,
         content: 226_000_000,
-        ram: Some(ram(least, None, &BEFORE)),
+        ram: Some(ram(facts, None)),
     };
     let change = |aspect, old: &str, new: &str| AspectChange { aspect, old: old.into(), new: new.into() };
     let all = [
-        change(Aspect::Type, "file", "symbolic link"),
+        change(Aspect::Type, "file", "symlink"),
         change(Aspect::Content, "12 bytes", "13 bytes"),
         change(Aspect::Target, "a", "b"),
         change(Aspect::Device, "5:1", "5:2"),
         change(Aspect::Mode, "0644", "4755"),
         change(Aspect::Owner, "0:0", "1:1"),
-        change(Aspect::Links, "1 names", "2 names"),
+        change(Aspect::Links, "1 name", "2 names"),
         change(Aspect::Time, "1970-01-01 00:00:00 UTC", "2025-01-01 00:00:00 UTC"),
     ];
     let changed = |path: &str, aspects: &[AspectChange]| Changed {
@@ -279,8 +284,8 @@ pub fn difference() -> Difference {
     Difference {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
-        old: side(old_image(), "monolith", 584),
-        new: side(new_image(), "converted (btrsquash)", 223),
+        old: side(old_image(), "monolith", BEFORE),
+        new: side(new_image(), "converted (btrsquash)", AFTER),
         counts: Counts {
             added: 1,
             removed: 1,
@@ -298,7 +303,7 @@ pub fn difference() -> Difference {
             time: 2,
         },
         parts: vec![SizeChange { name: "squashfs".into(), old: 0, new: 52_201_000 }],
-        folders: vec![SizeChange { name: "/usr/share".into(), old: 51_000_000, new: 48_000_000 }],
+        directories: vec![SizeChange { name: "/usr/share".into(), old: 51_000_000, new: 48_000_000 }],
         added: vec![Item {
             path: "usr/new\\n<script>alert(1)</script>".into(),
             kind: "file".into(),
@@ -308,7 +313,7 @@ pub fn difference() -> Difference {
         changed: vec![changed("etc/fstab", &all), changed("etc/motd", &all[7..])],
         moved: vec![Moved { from: "usr/old".into(), to: "usr/new|name".into(), bytes: 12 }],
         texts: vec![text_difference()],
-        tree: folders(),
+        tree: directories(),
         notes: vec!["text diffs: files up to 256 KiB".into()],
         budgets: budgets(),
     }
@@ -342,11 +347,12 @@ pub fn boot(booted: bool) -> BootReport {
         accelerator: "tcg: no kernel starts under /dev/kvm".into(),
         ram_mib: 512,
         booted,
-        outcome: if booted { "saw `Select a language`" } else { "kernel panic" }.into(),
+        outcome: if booted { "reached: Select a language" } else { "kernel panic: not syncing" }.into(),
         milliseconds: 24_000,
         console: vec!["[ 2.0] Initramfs unpacking failed: write error".into(), "\u{1b}[2Jpanic".into()],
         moments: vec![Moment {
-            name: "all unpacked".into(),
+            phase: Some(ram::Phase::ImageFreed),
+            milliseconds: None,
             used: Figure::measured(170 << 20),
             available: Figure::measured(300 << 20),
         }],
@@ -364,11 +370,16 @@ pub fn min() -> MinReport {
         from_mib: 256,
         to_mib: 1024,
         step_mib: 16,
-        least: Some(Figure::measured(592 << 20)),
-        why_less_fails: "tmpfs full while unpacking".into(),
+        minimum: Some(Figure::measured(592 << 20)),
+        why_less_fails: "576 MiB: unpacking: rootfs, a tmpfs of half the memory, is full".into(),
         computed: Some(figure(584)),
         tries: vec![
-            Try { ram_mib: 576, booted: false, why: "tmpfs full".into(), milliseconds: 9_000 },
+            Try {
+                ram_mib: 576,
+                booted: false,
+                why: "unpacking: rootfs, a tmpfs of half the memory, is full".into(),
+                milliseconds: 9_000,
+            },
             Try { ram_mib: 592, booted: true, why: String::new(), milliseconds: 24_000 },
         ],
         notes: vec!["one processor".into()],

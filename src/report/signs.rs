@@ -153,25 +153,6 @@ pub fn remarks(class: &Classification) -> Vec<String> {
     remarks
 }
 
-/// Where the system is and why a conversion gains nothing, for an image whose system is in a file inside.
-#[must_use]
-pub fn inside(class: &Classification) -> String {
-    let sign = class.signs.iter().find(|sign| matches!(sign, Sign::SystemInside { .. }));
-    let largest = class.inside.iter().max_by_key(|inside| inside.size);
-    let (Some(sign), Some(largest)) = (sign, largest) else { return String::new() };
-    let why = match (largest.kind, largest.compressed) {
-        (kind, true) if kind.is_archive() => "is unpacked into memory by the image's own programs",
-        (kind, false) if kind.is_archive() => {
-            "is not compressed, and the image's own programs unpack it into memory"
-        }
-        (InsideKind::Squashfs | InsideKind::Erofs, false) => {
-            "is compressed and read in place: a btrfs around it would only add to it"
-        }
-        _ => "is mounted by the image's own programs",
-    };
-    format!("{sign}: a {} that {why}", largest.kind)
-}
-
 fn file(inside: &Inside) -> String {
     let packed = if inside.compressed { ", compressed" } else { "" };
     format!(

@@ -1,6 +1,6 @@
 //! The terminal: aligned, within the width of the window, coloured where the caller says so.
 
-use super::data::Folder;
+use super::data::Directory;
 use super::document::{Align, Bar, Block, Cell, MACHINES, RamCurve, Table, Tile, Tone, visible};
 use super::{Exporter, Report, units};
 use crate::error::Error;
@@ -14,9 +14,9 @@ pub struct Terminal {
     pub width: usize,
 }
 
-/// Folders of one level that are listed.
+/// Directories of one level that are listed.
 const FOLDERS: usize = 12;
-/// Folders that hold less than this part of everything are not listed.
+/// Directories that hold less than this part of everything are not listed.
 const SMALL: u64 = 50;
 
 impl Exporter for Terminal {
@@ -115,7 +115,7 @@ impl Page {
             }
             Block::Bars { bars, .. } => self.bars(bars),
             Block::Ram { curves, .. } => self.machines(curves),
-            Block::Treemap { root, .. } => self.folders(root),
+            Block::Treemap { root, .. } => self.directories(root),
         }
     }
 
@@ -225,29 +225,29 @@ impl Page {
     fn machines(&mut self, curves: &[RamCurve]) {
         let label = curves.iter().map(|curve| columns(&curve.label)).max().unwrap_or(0);
         for curve in curves {
-            let Some(least) = curve.least else { continue };
+            let Some(minimum) = curve.minimum else { continue };
             let mut line = format!("  {} ", pad(&visible(&curve.label), label, Align::Left));
             for (bytes, name) in MACHINES {
-                let (mark, tone) = if bytes >= least { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
+                let (mark, tone) = if bytes >= minimum { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
                 line.push_str(&format!("  {} {name}", self.tone(mark, tone)));
             }
             self.line(&line);
         }
     }
 
-    fn folders(&mut self, root: &Folder) {
-        // A tree of names with a bar: every level down to the data's own depth, the largest folders of each that are
+    fn directories(&mut self, root: &Directory) {
+        // A tree of names with a bar: every level down to the data's own depth, the largest directories of each that are
         // not too small to matter.
-        let mut stack: Vec<(usize, &Folder)> = vec![(0, root)];
+        let mut stack: Vec<(usize, &Directory)> = vec![(0, root)];
         let room = 16;
-        while let Some((depth, folder)) = stack.pop() {
-            let eighths = scaled(folder.bytes, root.bytes.max(1), room as u64 * 8);
+        while let Some((depth, directory)) = stack.pop() {
+            let eighths = scaled(directory.bytes, root.bytes.max(1), room as u64 * 8);
             let bar = pad(&blocks(eighths), room, Align::Left);
-            let size = pad(&units::size(folder.bytes), 10, Align::Right);
+            let size = pad(&units::size(directory.bytes), 10, Align::Right);
             let name_room = self.width.saturating_sub(room + 17 + depth * 2).max(12);
-            let name = shorten(&visible(&folder.name), name_room);
+            let name = shorten(&visible(&directory.name), name_room);
             self.line(&format!("  {size}  {}  {}{name}", self.paint(&bar, "36"), "  ".repeat(depth)));
-            let large = folder.folders.iter().filter(|child| child.bytes >= root.bytes / SMALL);
+            let large = directory.directories.iter().filter(|child| child.bytes >= root.bytes / SMALL);
             for child in large.take(FOLDERS).collect::<Vec<_>>().into_iter().rev() {
                 stack.push((depth + 1, child));
             }

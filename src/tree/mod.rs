@@ -6,6 +6,8 @@
 #[cfg(test)]
 pub(crate) mod build;
 
+pub(crate) mod content;
+
 use std::collections::{BTreeMap, btree_map};
 use std::io;
 use std::sync::Arc;

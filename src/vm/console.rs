@@ -41,10 +41,10 @@ impl Verdict {
             Self::Panic(line) => format!("kernel panic: {line}"),
             Self::OutOfMemory(line) => format!("out of memory: {line}"),
             Self::Emergency(line) => format!("emergency shell: {line}"),
-            Self::FrontEnd(line) => format!("the front-end gave up: {line}"),
-            Self::Failed(line) => format!("failed as told by --fail: {line}"),
-            Self::Exited(how) => format!("the machine ended: {how}"),
-            Self::TimedOut => "time ran out".to_owned(),
+            Self::FrontEnd(line) => format!("the boot initramfs gave up: {line}"),
+            Self::Failed(line) => format!("the console matched --fail: {line}"),
+            Self::Exited(how) => format!("QEMU ended: {how}"),
+            Self::TimedOut => "timed out".to_owned(),
         }
     }
 }

@@ -1,50 +1,94 @@
-//! What memory an image uses on its way to the screen, seen by a probe in a copy of it.
+//! How much memory an image uses on its way to the screen, reported by a probe in a copy of it.
 //!
-//! The probe (src/probe) is a segment at the end of the copy and `rdinit=` on the command line. It starts the first
-//! program as if it had never been there, and tells what /proc/meminfo says on a second serial port. Unpacking is over
-//! before any program runs: about it there is only what the kernel logs, and what follows from that is marked computed.
+//! The probe (src/guest/probe.rs) is a segment at the end of the copy, started by `rdinit=` on the command line. It
+//! starts the image's own init as if it had never been there, and writes the content of /proc/meminfo to a second serial
+//! port. Unpacking is over before any program runs: it is only known from the kernel's log, and figures that follow from
+//! that are marked as computed.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use super::{BootOptions, Outcome, boot, qemu};
 use crate::bytes::ReadAt;
 use crate::error::Error;
 use crate::initrd::{self, NewcWriter};
-use crate::ram::PHASES;
-use crate::report::{Figure, Moment, Origin, Unit};
+use crate::ram::Phase;
 use crate::scratch::Directory;
 
 /// The probe, compiled by src/build.rs for the architecture that btrsquash itself is built for.
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
-/// Where it lies in the copy; src/probe/main.rs names the same paths, and removes both before the first program runs.
+/// Its path in the copy. src/guest/probe.rs has the same paths, and removes both files before init runs.
 const PATH: &str = ".btrsquash-probe";
-/// The file that names what it is to start.
+/// The file that names the program that it starts.
 const NEXT: &str = ".btrsquash-probe.next";
 
-/// What a measured boot gave.
-#[derive(Debug, Clone)]
-pub struct Measurement {
-    /// What came of the boot.
-    pub outcome: Outcome,
-    /// Memory at the moments that the model has too ([`PHASES`]), and when least was left; in the order of time.
-    pub moments: Vec<Moment>,
-    /// What the figures are, a sentence each.
-    pub notes: Vec<String>,
+/// When memory was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At the end of a phase that the RAM model has too.
+    Phase(Phase),
+    /// When the least memory was available, in milliseconds since the kernel's start.
+    LeastAvailable(u64),
 }
 
-/// Boots a copy of the image with a probe in it, which is removed again.
+/// Memory at one moment of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub when: When,
+    /// Memory in use that cannot be reclaimed, bytes.
+    pub used: u64,
+    /// `MemAvailable`, bytes.
+    pub available: u64,
+    /// Whether it was measured; computed otherwise.
+    pub measured: bool,
+}
+
+/// What the figures mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The probe wrote nothing.
+    Silent,
+    /// The figures of [`Phase::Unpacked`] are those of init and the image, of so many bytes, that the kernel freed just
+    /// before; without the latter if the kernel freed no image.
+    Unpacked(Option<u64>),
+    /// The system's init is the one that PID 1 became when its root changed.
+    InitAfterSwitch,
+    /// How often and when the probe looked, and how many bytes it takes itself.
+    Samples {
+        /// How often.
+        count: u64,
+        /// First time, milliseconds since the kernel's start.
+        first: u64,
+        /// Last time, milliseconds since the kernel's start.
+        last: u64,
+        /// Size of the probe, bytes.
+        probe: u64,
+    },
+}
+
+/// The result of a measured boot.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    /// How the boot ended.
+    pub outcome: Outcome,
+    /// Memory in each phase and when the least was available, in the order of time.
+    pub moments: Vec<Moment>,
+    /// What the figures mean.
+    pub notes: Vec<Note>,
+}
+
+/// Boots a copy of the image with a probe in it, and removes the copy.
 ///
 /// # Errors
-/// Those of [`boot`]; [`crate::error::Kind::Missing`] where the kernel is for another architecture than btrsquash, so
-/// that its probe cannot run.
-pub fn measure(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Measurement, Error> {
+/// Those of [`boot`]; [`crate::error::Kind::Missing`] if the kernel is for another architecture than btrsquash, so that
+/// its probe cannot run.
+pub fn measure(options: &BootOptions) -> Result<Measurement, Error> {
     let machine = qemu::machine(&options.kernel)?;
     if !machine.is_own() || machine.console != "ttyS0" {
         return Err(Error::missing(format!(
-            "the probe of this btrsquash runs on {} with a second serial port ttyS1, and the kernel is for another \
+            "the probe of this btrsquash runs on {} with a second serial port ttyS1, but the kernel is for another \
              machine",
             std::env::consts::ARCH
         ))
@@ -60,16 +104,15 @@ pub fn measure(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Mea
     with_probe(&options.initrd, &copy, &next)?;
     let changed =
         BootOptions { initrd: copy, append, second_serial: Some(serial.clone()), ..options.clone() };
-    let outcome = boot(&changed, progress)?;
-    let told = fs::read(&serial).unwrap_or_default();
-    let log = Log::parse(&String::from_utf8_lossy(&told));
+    let outcome = boot(&changed)?;
+    let written = fs::read(&serial).unwrap_or_default();
+    let log = Log::parse(&String::from_utf8_lossy(&written));
     let (moments, notes) = log.moments(options.memory_mib << 20);
     Ok(Measurement { outcome, moments, notes })
 }
 
-/// The command line with the probe as first program, and the first program that it is to start. The kernel forgets the
-/// arguments for the first program that stand before `rdinit=` (init/main.c, `rdinit_setup`): ours takes the place of
-/// the user's, or stands before everything.
+/// The command line with the probe as init, and the init that the probe starts. The kernel drops init's arguments that
+/// come before `rdinit=` (init/main.c, `rdinit_setup`), so ours replaces the user's, or comes first.
 fn command_line(append: &str) -> (String, String) {
     let mut next = None;
     let mut words: Vec<String> = Vec::new();
@@ -113,7 +156,7 @@ fn with_probe(image: &Path, copy: &Path, next: &str) -> Result<(), Error> {
     write().map_err(|e| Error::input(format!("cannot be copied for the probe: {e}")).file(image))
 }
 
-/// One look at /proc/meminfo, bytes.
+/// One reading of /proc/meminfo, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sample {
     /// Milliseconds since the kernel started.
@@ -153,7 +196,7 @@ impl Sample {
         })
     }
 
-    /// What of a machine with `memory` is in use and cannot be had back: all but free memory, the page cache of files
+    /// Memory in use that cannot be reclaimed on a machine with `memory`: all but free memory, the page cache of files
     /// that can be read again, and slabs that can be shrunk. Files of a tmpfs (`Shmem`) and of a ramfs (`Unevictable`)
     /// are in the page cache too, but nowhere else.
     fn used(&self, memory: u64) -> u64 {
@@ -162,16 +205,12 @@ impl Sample {
         memory.saturating_sub(self.free + cache + self.reclaimable)
     }
 
-    fn moment(&self, name: &str, memory: u64) -> Moment {
-        Moment {
-            name: name.into(),
-            used: Figure::measured(self.used(memory)),
-            available: Figure::measured(self.available),
-        }
+    fn moment(&self, when: When, memory: u64) -> Moment {
+        Moment { when, used: self.used(memory), available: self.available, measured: true }
     }
 }
 
-/// What the probe told.
+/// What the probe wrote.
 #[derive(Debug, Default)]
 struct Log {
     samples: Vec<Sample>,
@@ -212,66 +251,49 @@ impl Log {
         log
     }
 
-    fn moments(&self, memory: u64) -> (Vec<Moment>, Vec<String>) {
-        let [starts, unpacked, freed, program, screen] = PHASES;
-        let mut moments = Vec::new();
-        let mut notes = Vec::new();
+    fn moments(&self, memory: u64) -> (Vec<Moment>, Vec<Note>) {
         let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) else {
-            notes.push(
-                "the probe told nothing: the boot ended before the first program, or the kernel has no ttyS1"
-                    .into(),
-            );
-            return (moments, notes);
+            return (Vec::new(), vec![Note::Silent]);
         };
+        let mut moments = Vec::new();
         if let Some(start) = self.start {
+            let used = memory.saturating_sub(start);
             moments.push(Moment {
-                name: starts.into(),
-                used: Figure::measured(memory.saturating_sub(start)),
-                available: Figure::measured(start),
+                when: When::Phase(Phase::KernelStarts),
+                used,
+                available: start,
+                measured: true,
             });
         }
-        // Nothing can look while the kernel unpacks. The image was freed right after: what the first program finds in
-        // use, and the image, were in use together, or more (a decompressor's dictionary is gone by then, too).
+        // Nothing can look while the kernel unpacks. The image was freed right after: what init finds in use and the
+        // image were in use together, or more (a decompressor's dictionary is gone by then, too).
         let image = self.freed.unwrap_or(0);
-        let computed = |bytes| Figure { value: bytes, unit: Unit::Bytes, origin: Origin::Computed };
         moments.push(Moment {
-            name: unpacked.into(),
-            used: computed(first.used(memory) + image),
-            available: computed(first.available.saturating_sub(image)),
+            when: When::Phase(Phase::Unpacked),
+            used: first.used(memory) + image,
+            available: first.available.saturating_sub(image),
+            measured: false,
         });
-        notes.push(if self.freed.is_some() {
-            format!(
-                "{unpacked}: nothing can look at memory while the kernel unpacks; computed from what the first \
-                 program found and the {} MiB that the kernel says it freed just before",
-                image.div_ceil(1 << 20)
-            )
-        } else {
-            format!("{unpacked}: the kernel freed no image, so that it is what the first program found")
-        });
-        moments.push(first.moment(freed, memory));
+        let mut notes = vec![Note::Unpacked(self.freed)];
+        moments.push(first.moment(When::Phase(Phase::ImageFreed), memory));
         let handed = self.samples.iter().position(|sample| sample.moved);
-        moments.push(handed.map_or(first, |at| &self.samples[at]).moment(program, memory));
+        let init = handed.map_or(first, |at| &self.samples[at]);
+        moments.push(init.moment(When::Phase(Phase::Init), memory));
         if let Some(least) = self.samples.iter().min_by_key(|sample| sample.available) {
-            let shown = least.moment(&format!("least available, {} s", tenths(least.time)), memory);
-            moments.push(shown);
+            moments.push(least.moment(When::LeastAvailable(least.time), memory));
         }
-        moments.push(last.moment(screen, memory));
+        moments.push(last.moment(When::Phase(Phase::FirstScreen), memory));
         if handed.is_some() {
-            notes.push(format!("{program}: when PID 1 had another root than at the start"));
+            notes.push(Note::InitAfterSwitch);
         }
-        let looks = self.samples.len();
-        notes.push(format!(
-            "{looks} looks at /proc/meminfo, {} to {} s after the kernel's start, by a probe that takes {:.1} MiB itself",
-            tenths(first.time),
-            tenths(last.time),
-            PROBE.len() as f64 / f64::from(1 << 20)
-        ));
+        notes.push(Note::Samples {
+            count: self.samples.len() as u64,
+            first: first.time,
+            last: last.time,
+            probe: PROBE.len() as u64,
+        });
         (moments, notes)
     }
-}
-
-fn tenths(milliseconds: u64) -> String {
-    format!("{}.{}", milliseconds / 1000, milliseconds / 100 % 10)
 }
 
 #[cfg(test)]
@@ -279,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_probe_takes_the_place_of_the_first_program() {
+    fn the_probe_replaces_init() {
         assert_eq!(command_line("quiet a=b"), ("rdinit=/.btrsquash-probe quiet a=b".into(), "/init".into()));
         let (line, next) = command_line("1 rdinit=/bin/sh -- rdinit=x");
         assert_eq!((line.as_str(), next.as_str()), ("1 rdinit=/.btrsquash-probe -- rdinit=x", "/bin/sh"));
@@ -309,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_follow_from_what_was_told() {
+    fn moments_follow_from_what_the_probe_wrote() {
         let log = Log::parse(
             "@ 1200 start 200000 100000 120000 0 60000 50000 1000 0 9\r\n\
              # <6>[    0.07] Memory: 118124K/228856K available (14343K kernel code, 110472K reserved, 0K cma-reserved)\r\n\
@@ -319,23 +341,13 @@ mod tests {
              @ 1500 mo",
         );
         let (moments, notes) = log.moments(229_376 << 10);
-        let names: Vec<&str> = moments.iter().map(|moment| moment.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "kernel starts",
-                "unpacked",
-                "image freed",
-                "first program",
-                "least available, 1.3 s",
-                "first screen"
-            ]
-        );
-        assert_eq!(moments[0].used.value, (229_376 - 228_856 + 110_472) << 10);
+        let when: Vec<When> = moments.iter().map(|moment| moment.when).collect();
+        let [starts, unpacked, freed, init, screen] = Phase::ALL.map(When::Phase);
+        assert_eq!(when, [starts, unpacked, freed, init, When::LeastAvailable(1300), screen]);
+        assert_eq!(moments[0].used, (229_376 - 228_856 + 110_472) << 10);
         // 229376 − 100000 free − 10000 cache − 1000 slabs.
-        assert_eq!(moments[2].used, Figure::measured(118_376 << 10));
-        assert_eq!(moments[1].used.value, (118_376 + 51_556) << 10);
-        assert_eq!(moments[1].used.origin, Origin::Computed);
+        assert_eq!((moments[2].used, moments[2].measured), (118_376 << 10, true));
+        assert_eq!((moments[1].used, moments[1].measured), ((118_376 + 51_556) << 10, false));
         assert_eq!(notes.len(), 3);
         assert!(Log::parse("").moments(1).0.is_empty());
     }

@@ -1,4 +1,4 @@
-//! The least RAM in which an image reaches its screen.
+//! The minimum RAM with which an image reaches its screen.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub struct Range {
 }
 
 impl Range {
-    /// The range around what the model computed, `least` bytes.
+    /// The range around the minimum that the model computed, bytes.
     #[must_use]
-    pub fn around(least: u64, step: u64) -> Self {
+    pub fn around(minimum: u64, step: u64) -> Self {
         let step = step.max(1);
-        let mib = least.div_ceil(1 << 20);
+        let mib = minimum.div_ceil(1 << 20);
         let off = (mib / 12).max(24);
         Self {
             from: (mib.saturating_sub(off) / step * step).max(step),
@@ -93,13 +93,13 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
         _ if says(b"No space left on device") => "tmpfs full: no space left on device".into(),
         Verdict::Panic(_) => "kernel panic".into(),
         Verdict::Emergency(_) => "emergency shell".into(),
-        Verdict::FrontEnd(_) => "the front-end gave up".into(),
-        Verdict::Failed(_) => "what --fail names showed".into(),
+        Verdict::FrontEnd(_) => "the boot initramfs gave up".into(),
+        Verdict::Failed(_) => "the console matched --fail".into(),
         // Without the memory for its own start or for the image, nothing is said at all.
-        Verdict::Exited(_) if console.is_empty() => "the image does not fit beside the kernel".into(),
-        Verdict::Exited(_) => "the machine ended".into(),
-        Verdict::TimedOut if console.is_empty() => "the kernel does not even start".into(),
-        Verdict::TimedOut => "time".into(),
+        Verdict::Exited(_) if console.is_empty() => "kernel and image do not fit into memory".into(),
+        Verdict::Exited(_) => "QEMU ended".into(),
+        Verdict::TimedOut if console.is_empty() => "the kernel does not start".into(),
+        Verdict::TimedOut => "timed out".into(),
     }
 }
 
@@ -124,7 +124,7 @@ pub fn find_min(
     let mut first = true;
     let least = search(range, |mib| {
         progress(mib);
-        let outcome = boot(&BootOptions { memory_mib: mib, timeout: patience, ..options.clone() }, &|_| ())?;
+        let outcome = boot(&BootOptions { memory_mib: mib, timeout: patience, ..options.clone() })?;
         let reached = outcome.verdict.reached();
         if reached && std::mem::take(&mut first) {
             patience = (outcome.duration * PATIENCE).max(LEAST_PATIENCE).min(options.timeout);

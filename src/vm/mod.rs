@@ -1,6 +1,6 @@
-//! Booting images in QEMU: whether they reach a screen, the least RAM in which they do, and what they use on the way.
+//! Boots images in QEMU: whether they reach a screen, the minimum RAM for that, and what they use on the way.
 //!
-//! The machine runs under KVM where the kernel really starts under it, and is emulated otherwise.
+//! The machine runs under KVM if the kernel really starts under it, and is emulated otherwise.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ mod minimum;
 pub mod qemu;
 
 pub use console::Verdict;
-pub use measure::{Measurement, measure};
+pub use measure::{Measurement, Moment, Note, When, measure};
 pub use minimum::{Attempt, Minimum, Range, find_min};
 pub use qemu::Accelerator;
 
@@ -70,12 +70,12 @@ const AFTERWARDS: Duration = Duration::from_millis(700);
 /// How long a machine goes on after success where a second serial port is listened to: a few lines of that too.
 const LAST_WORDS: Duration = Duration::from_millis(400);
 
-/// Boots once. `progress` is told how long it runs.
+/// Boots once.
 ///
 /// # Errors
 /// [`crate::error::Kind::Missing`] without QEMU; [`crate::error::Kind::Input`] where a file cannot be read. A boot that
 /// fails is no error here but a [`Verdict`].
-pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcome, Error> {
+pub fn boot(options: &BootOptions) -> Result<Outcome, Error> {
     let machine = qemu::machine(&options.kernel)?;
     if let Err(e) = fs::File::open(&options.initrd) {
         return Err(Error::input(format!("cannot be opened: {e}")).file(&options.initrd));
@@ -103,7 +103,6 @@ pub fn boot(options: &BootOptions, progress: &dyn Fn(Duration)) -> Result<Outcom
     let mut found: Option<console::Found> = None;
     let mut end = start + options.timeout;
     let verdict = loop {
-        progress(start.elapsed());
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break found.map_or(Verdict::TimedOut, |found| found.verdict);

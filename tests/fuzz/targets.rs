@@ -13,8 +13,8 @@ use btrsquash::bytes::ReadAt;
 use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
 use btrsquash::contract::RuntimeFrom;
-use btrsquash::convert::split;
 use btrsquash::cores::Cores;
+use btrsquash::image::split;
 use btrsquash::image::{self, classify};
 use btrsquash::initrd::{self, Initrd, Limits, NewcWriter};
 use btrsquash::inspect;
@@ -96,7 +96,7 @@ fn segments(bytes: &[u8]) -> bool {
         }
     }
     if let Ok(image) = image::read(Arc::new(bytes.to_vec()), Path::new("fuzz"), &LIMITS, &|_| ()) {
-        let _ = inspect::inspect(&image, 2);
+        let _ = inspect::inspect(&image);
     }
     read
 }

@@ -88,5 +88,5 @@ fn an_appended_init_is_no_conversion() {
     sh(dir.path(), "cd tree; echo init | cpio -o -H newc --quiet -R 0:0 >>../new.img", &[]);
     let (code, report) = verify(&old, &new);
     assert_eq!((code, paths(&report["unexpected"])), (1, vec!["init".to_owned()]), "{report:#}");
-    assert!(report["notes"].to_string().contains("in place of the front-end's own"), "{report:#}");
+    assert!(report["notes"].to_string().contains("instead of the boot initramfs's own"), "{report:#}");
 }

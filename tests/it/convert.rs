@@ -198,7 +198,7 @@ fn the_readmes_first_command_converts_and_shows_the_report() {
     let output =
         run(Command::new("samples/convert-installer").current_dir(folder).args(["--compression", "zstd"]));
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("Size by part") && text.contains("least RAM"), "{text}");
+    assert!(text.contains("Size by part") && text.contains("minimum RAM"), "{text}");
     assert!(folder.join("target/demo/gtk.btrsquash.img").exists());
     let page = std::fs::read_to_string(folder.join("target/demo/report.html")).unwrap();
     assert!(page.contains("gtk.btrsquash.img"));

@@ -79,7 +79,7 @@ fn diff_shows_text_moves_and_its_exit_code() {
     assert_eq!(same.status.code(), Some(0));
     let over = diff(&["--max-size", "1K"]);
     assert_eq!(over.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&over.stderr).contains("is over the limit of 1.0 kB"));
+    assert!(String::from_utf8_lossy(&over.stderr).contains("exceeds the limit of 1.0 kB"));
     // A page is written only where nothing stands.
     let page = dir.path().join("page.html");
     let written = |more: &[&str]| {

@@ -108,7 +108,7 @@ fn the_runtime_comes_over_http() {
     let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
     let runtime = std::fs::metadata(image.with_file_name("text-http.squashfs.img")).unwrap().len();
     let parts = inspected["ram"]["parts"].as_array().unwrap();
-    let fetched = parts.iter().find(|part| part["name"] == "F: fetched").unwrap();
+    let fetched = parts.iter().find(|part| part["name"] == "F: downloaded").unwrap();
     assert_eq!(fetched["figure"]["value"], runtime, "{inspected:#}");
     let network = ["--qemu=-nic", "--qemu=user,model=virtio-net-pci"];
     let (booted, report) = boot(&image, &kernel, 512, INSTALLER, FIRST_SCREEN, &network);

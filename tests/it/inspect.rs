@@ -126,7 +126,7 @@ fn inspect_looks_through_a_converted_image() {
     assert_eq!(report["front_end"]["compressed"], after["front_end"]["compressed"]);
     let names = |report: &Value| report["front_end"]["kernels"][0]["modules"].clone();
     assert_eq!(names(&report), names(&after));
-    let ram = |value: &Value| value["least"]["value"].as_u64().unwrap();
+    let ram = |value: &Value| value["minimum"]["value"].as_u64().unwrap();
     let (told, seen) = (ram(&report["ram_after"]), ram(&after["ram"]));
     assert!(told.abs_diff(seen) < 2 << 20, "{told} {seen}");
 }
@@ -141,8 +141,8 @@ fn budgets_are_exit_codes() {
     assert_eq!(budget(&["--max-size", "1G", "--max-ram", "4G"]).0, Some(0));
     let (code, text) = budget(&["--max-size", "30MB", "--json"]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("size 40.8 MB (40,8") && text.contains("is over the limit of 30.0 MB"), "{text}");
+    assert!(text.contains("size 40.8 MB (40,8") && text.contains("exceeds the limit of 30.0 MB"), "{text}");
     let (code, text) = budget(&["--max-ram", "64M"]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("least RAM") && text.contains("is over the limit of 64 MiB"), "{text}");
+    assert!(text.contains("minimum RAM") && text.contains("exceeds the limit of 64 MiB"), "{text}");
 }

@@ -30,7 +30,7 @@ fn verify_holds_for_every_form_of_a_conversion() {
     let (code, report) = verify(&old, &retained.with_file_name("qa-text-apart.squashfs.img"));
     assert_eq!((code, &report["holds"]), (0, &true.into()), "{report:#}");
     let notes = report["notes"].to_string();
-    assert!(notes.contains("checksums of") && notes.contains("all of"), "{notes}");
+    assert!(notes.contains("checksums of") && notes.contains("read completely"), "{notes}");
     // The bare squashfs, the image and the original are one system.
     let output = run(btrsquash()
         .arg("diff")
@@ -259,7 +259,7 @@ fn a_runtime_that_is_apart_is_asked_for() {
     }
     assert_eq!(verify(&old, &dir.path().join("s.squashfs.img")).0, 0);
     let report = json(&run(btrsquash().arg("diff").arg(&old).arg(&new).arg("--json")));
-    assert!(report["notes"].to_string().contains("new: the runtime is apart"), "{report:#}");
+    assert!(report["notes"].to_string().contains("new: the runtime is in a separate file"), "{report:#}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `boot`: verdicts, the least RAM, the probe. Most of it on a small image of our own, which boots in seconds.
+//! `boot`: verdicts, the minimum RAM, the probe. Most of it on a small image of our own, which boots in seconds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -111,14 +111,14 @@ fn said(log: &Path) -> Vec<String> {
     text.lines().filter_map(|line| Some(line.split_once("small: ")?.1.trim_end().to_owned())).collect()
 }
 
-/// The moments of a measured boot: name, MiB in use, MiB available.
+/// The moments of a measured boot: phase (`least` when least was available), MiB in use, MiB available.
 fn moments(report: &serde_json::Value) -> Vec<(String, f64, f64)> {
     let mib = |figure: &serde_json::Value| figure["value"].as_f64().unwrap() / f64::from(1 << 20);
     report["moments"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|m| (m["name"].as_str().unwrap().to_owned(), mib(&m["used"]), mib(&m["available"])))
+        .map(|m| (m["phase"].as_str().unwrap_or("least").to_owned(), mib(&m["used"]), mib(&m["available"])))
         .collect()
 }
 
@@ -152,7 +152,7 @@ fn a_converted_installer_is_measured_on_its_way_to_the_screen() {
     let at = |name: &str| moments.iter().find(|m| m.0.starts_with(name)).unwrap_or_else(|| panic!("{name}"));
     let file = std::fs::metadata(&image).unwrap().len() as f64 / f64::from(1 << 20);
     let [starts, unpacked, freed, program, screen] =
-        ["kernel starts", "unpacked", "image freed", "first program", "first screen"].map(at);
+        ["kernel-starts", "unpacked", "image-freed", "init", "first-screen"].map(at);
     // A kernel of 50 to 75 MiB and the image.
     assert!((file + 50.0..file + 75.0).contains(&starts.1), "{moments:?}");
     // The image is freed once it is unpacked.
@@ -162,7 +162,7 @@ fn a_converted_installer_is_measured_on_its_way_to_the_screen() {
         assert!((100.0..220.0).contains(&moment.1), "{moments:?}");
         assert!(moment.1 + moment.2 < 512.0 && moment.1 + moment.2 > 400.0, "{moments:?}");
     }
-    let least = at("least available");
+    let least = at("least");
     assert!(moments[2..].iter().all(|m| m.2 >= least.2), "{moments:?}");
 }
 
@@ -272,7 +272,7 @@ fn the_least_memory_is_found_with_the_reason_why_less_fails() {
     let (code, report, output) =
         boot_small(&image, &kernel, &[&arguments[..], &["--timeout", "120"]].concat());
     assert_eq!(code, Some(0), "{report:#}{}", String::from_utf8_lossy(&output.stderr));
-    let least = report["least"]["value"].as_u64().unwrap() >> 20;
+    let least = report["minimum"]["value"].as_u64().unwrap() >> 20;
     assert!((64..=112).contains(&least), "{report:#}");
     let tries = report["tries"].as_array().unwrap();
     let below = tries.iter().find(|t| t["ram_mib"] == least - 16).unwrap();
@@ -288,7 +288,7 @@ fn each_way_to_fail_is_told_apart() {
     let common = ["-m", "192", "--expect", READY];
     for (more, outcome) in [
         (&["--append", "small=off", "--timeout", "60"][..], "the machine ended"),
-        (&["--append", "small=wait", "--timeout", "15"], "time ran out"),
+        (&["--append", "small=wait", "--timeout", "15"], "timed out"),
         (&["--append", "small=go", "--fail", "small: pid: [0-9]"], "failed as told by --fail: small: pid: 1"),
         (&["--append", "rdinit=/nothing init=/nothing"], "kernel panic: "),
     ] {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::data::{BootReport, MinReport};
+use crate::report::data::{BootReport, MinReport, Moment};
 use crate::report::units::duration;
 
 /// Lines of the console that a failed boot shows.
@@ -10,6 +10,14 @@ fn figure(figure: crate::report::data::Figure) -> String {
     match figure.origin {
         Origin::Measured => memory(figure.value),
         Origin::Computed => format!("{} computed", memory(figure.value)),
+    }
+}
+
+fn moment_name(moment: &Moment) -> String {
+    match (moment.phase, moment.milliseconds) {
+        (Some(name), _) => phase(name).into(),
+        (None, Some(at)) => format!("least available, {}", duration(at)),
+        (None, None) => "least available".into(),
     }
 }
 
@@ -28,10 +36,10 @@ pub(in crate::report) fn boot(report: &BootReport) -> Document {
     ]));
     if !report.moments.is_empty() {
         page.section("Memory");
-        let mut table = Table::new("Memory", &["moment", ">in use", ">available"]);
+        let mut table = Table::new("Memory", &["phase", ">in use", ">available"]);
         for moment in &report.moments {
             table.row([
-                moment.name.clone().into(),
+                moment_name(moment).into(),
                 figure(moment.used).into(),
                 figure(moment.available).into(),
             ]);
@@ -39,7 +47,7 @@ pub(in crate::report) fn boot(report: &BootReport) -> Document {
         page.table(table);
     }
     if !report.booted && !report.console.is_empty() {
-        page.section("The console's last lines");
+        page.section("Last lines of the console");
         let from = report.console.len().saturating_sub(CONSOLE);
         page.blocks.push(Block::Console(report.console[from..].to_vec()));
     }
@@ -49,7 +57,7 @@ pub(in crate::report) fn boot(report: &BootReport) -> Document {
 
 /// What `boot --find-min` found.
 pub(in crate::report) fn min(report: &MinReport) -> Document {
-    let (good, text) = match report.least {
+    let (good, text) = match report.minimum {
         Some(least) => (true, format!("boots with {} and more", mebibytes(least.value))),
         None => (false, format!("does not boot with {} MiB or less", report.to_mib)),
     };
@@ -63,7 +71,7 @@ pub(in crate::report) fn min(report: &MinReport) -> Document {
         facts.push(("why less fails".into(), report.why_less_fails.clone().into()));
     }
     if let Some(computed) = report.computed {
-        let off = report.least.map_or_else(String::new, |least| {
+        let off = report.minimum.map_or_else(String::new, |least| {
             format!(" ({} of the measured)", change(least.value, computed.value))
         });
         facts.push(("computed".into(), format!("{}{off}", mebibytes(computed.value)).into()));

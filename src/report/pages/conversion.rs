@@ -1,6 +1,5 @@
 use super::*;
 use crate::report::data::Conversion;
-use crate::report::units::duration;
 
 /// What `convert` did.
 pub(in crate::report) fn conversion(report: &Conversion) -> Document {
@@ -56,8 +55,8 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
     }
     if !report.boot.is_empty() || !report.runtime.is_empty() {
         page.section("What went where");
-        portions_table(&mut page, "boots the machine", &report.boot);
-        portions_table(&mut page, "went into the runtime", &report.runtime);
+        portions_table(&mut page, "needed to boot", &report.boot);
+        portions_table(&mut page, "in the runtime", &report.runtime);
     }
     if !report.additions.is_empty() {
         page.section("Added to the runtime");
@@ -67,14 +66,7 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
         }
         page.table(table);
     }
-    folders_section(&mut page, "The runtime", &report.folders);
-    texts_section(&mut page, "Text files that differ", &report.text_differences);
-    if let Some(timings) = &report.timings {
-        page.section("Time");
-        page.blocks.push(Block::Facts(
-            timings.iter().map(|t| (t.stage.clone(), duration(t.milliseconds).into())).collect(),
-        ));
-    }
+    directories_section(&mut page, "The runtime", &report.directories);
     page.notes("Notes", &report.notes);
     page
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::report::data::{Aspect, Difference, Side};
+use crate::compare::Aspect;
+use crate::report::data::{Difference, Side};
 use crate::report::units::delta;
 
 impl Aspect {
@@ -16,13 +17,6 @@ impl Aspect {
             Self::Links => "links",
             Self::Time => "time",
         }
-    }
-
-    /// Whether it is part of what `diff -r` and a look at types, modes and owners show; times and link counts are
-    /// listed apart.
-    #[must_use]
-    pub const fn is_weighty(self) -> bool {
-        !matches!(self, Self::Links | Self::Time)
     }
 }
 
@@ -67,20 +61,20 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
         [side("before", &report.old), side("after", &report.new)].into_iter().flatten().collect();
     ram_section(&mut page, &rams.iter().map(|(label, ram)| (*label, ram)).collect::<Vec<_>>());
 
-    if !report.folders.is_empty() {
-        page.section("Folders that grew or shrank");
+    if !report.directories.is_empty() {
+        page.section("Directories that grew or shrank");
         let mut table =
-            Table::new("Folders that grew or shrank", &["folder", ">before", ">after", ">change"]);
-        for folder in report.folders.iter().take(ROWS) {
+            Table::new("Directories that grew or shrank", &["directory", ">before", ">after", ">change"]);
+        for directory in report.directories.iter().take(ROWS) {
             table.row([
-                folder.name.clone().into(),
-                size(folder.old).into(),
-                size(folder.new).into(),
-                changed_size(folder.old, folder.new),
+                directory.name.clone().into(),
+                size(directory.old).into(),
+                size(directory.new).into(),
+                changed_size(directory.old, directory.new),
             ]);
         }
         page.table(table);
-        more(&mut page, report.folders.len());
+        more(&mut page, report.directories.len());
     }
     if !report.moved.is_empty() {
         page.section(format!("Moved: {}", grouped(report.moved.len() as u64)));
@@ -100,7 +94,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     changed_table(&mut page, "Changed", &weighty);
     changed_table(&mut page, "Only the time or the link count differs", &only_times);
     texts_section(&mut page, "Text", &report.texts);
-    folders_section(&mut page, "The new system", &report.tree);
+    directories_section(&mut page, "The new system", &report.tree);
     page.notes("Notes", &report.notes);
     page
 }

@@ -17,7 +17,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     page.section("The image");
     let mut facts = identity_facts(&report.identity);
     if let Some(ram) = &report.ram {
-        facts.push(("least RAM".into(), least(ram).into()));
+        facts.push(("minimum RAM".into(), minimum(ram).into()));
     }
     page.blocks.push(Block::Facts(facts));
 
@@ -45,7 +45,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     }
     if !report.layers.is_empty() {
         page.section("File systems inside");
-        let mut table = Table::new("File systems inside", &["kind", "held by", ">bytes", ">paths"]);
+        let mut table = Table::new("File systems inside", &["kind", "file", ">bytes", ">paths"]);
         for layer in &report.layers {
             table.row([
                 layer.kind.clone().into(),
@@ -66,7 +66,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     if let Some(ram) = &report.ram {
         ram_section(&mut page, &[("image", ram)]);
     }
-    folders_section(&mut page, "Largest folders", &report.folders);
+    directories_section(&mut page, "Largest directories", &report.directories);
     files(&mut page, report);
     page.notes("Notes", &report.notes);
     page
@@ -82,8 +82,8 @@ fn files(page: &mut Document, report: &Inspection) {
         page.table(table);
     }
     if !report.weight.is_empty() {
-        page.section("Weight that no one boots from");
-        let mut table = Table::new("Weight that no one boots from", &["what", ">files", ">size", "why"]);
+        page.section("Files not needed at boot");
+        let mut table = Table::new("Files not needed at boot", &["what", ">files", ">size", "why"]);
         for weight in &report.weight {
             table.row([
                 weight.what.clone().into(),
@@ -95,9 +95,9 @@ fn files(page: &mut Document, report: &Inspection) {
         page.table(table);
     }
     if !report.duplicates.is_empty() {
-        page.section("The same content stored twice");
+        page.section("Duplicate content");
         page.text(format!("{} could be saved", size(report.duplicate_bytes)));
-        let mut table = Table::new("The same content stored twice", &[">wasted", "copies"]);
+        let mut table = Table::new("Duplicate content", &[">wasted", "copies"]);
         for duplicate in &report.duplicates {
             table.row([size(duplicate.wasted).into(), duplicate.paths.join(" ").into()]);
         }

@@ -8,10 +8,12 @@ mod verification;
 
 use super::budget;
 use super::data::{
-    AspectChange, Budget, Changed, Folder, FrontEndPart, Identity, ImageFile, Item, Origin, Portion, Ram,
+    AspectChange, Budget, Changed, Directory, FrontEndPart, Identity, ImageFile, Item, Origin, Portion, Ram,
     TextDifference,
 };
 use super::document::{Bar, Block, Cell, Document, RamCurve, RamPoint, Table, Tile, Tone};
+use crate::ram::Phase;
+
 use super::units::{change, count, grouped, mebibytes, memory, percent, size};
 
 pub(super) use boot::{boot, min};
@@ -37,12 +39,32 @@ fn identity_facts(identity: &Identity) -> Vec<(String, Cell)> {
     let init = identity.init.as_ref().map(|init| {
         if identity.init_kind.is_empty() { init.clone() } else { format!("{init} ({})", identity.init_kind) }
     });
-    add("first program", init);
-    add("hand-over", Some(identity.handover.clone()));
+    add("init", init);
+    add("state for init", Some(handover(&identity.handover)));
     if !identity.handover_why.is_empty() {
         facts.push((String::new(), Cell::dim(identity.handover_why.clone())));
     }
     facts
+}
+
+/// What init gets to see of the kernel's file systems.
+fn handover(handover: &str) -> String {
+    match handover {
+        "bare" => "/proc, /sys, /dev and /run not mounted".into(),
+        "mounted" => "/proc, /sys, /dev and /run mounted".into(),
+        other => other.into(),
+    }
+}
+
+/// The name of a phase.
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::KernelStarts => "kernel starts",
+        Phase::Unpacked => "unpacked",
+        Phase::ImageFreed => "image freed",
+        Phase::Init => "init",
+        Phase::FirstScreen => "first screen",
+    }
 }
 
 fn parts_table(document: &mut Document, caption: &str, image: &ImageFile) {
@@ -73,12 +95,12 @@ fn origin(origin: Origin) -> &'static str {
 }
 
 /// `592 MiB computed`, or `592 MiB measured, 584 MiB computed`.
-fn least(ram: &Ram) -> String {
+fn minimum(ram: &Ram) -> String {
     match ram.measured {
         Some(measured) => {
-            format!("{} measured, {} computed", mebibytes(measured.value), mebibytes(ram.least.value))
+            format!("{} measured, {} computed", mebibytes(measured.value), mebibytes(ram.minimum.value))
         }
-        None => format!("{} {}", mebibytes(ram.least.value), origin(ram.least.origin)),
+        None => format!("{} {}", mebibytes(ram.minimum.value), origin(ram.minimum.origin)),
     }
 }
 
@@ -92,7 +114,7 @@ fn ram_tile(before: Option<&Ram>, after: &Ram) -> Tile {
         _ => note.push_str(origin(after.best().origin)),
     }
     Tile {
-        label: "least RAM".into(),
+        label: "minimum RAM".into(),
         before: old.map_or_else(String::new, mebibytes),
         after: mebibytes(new),
         note,
@@ -119,14 +141,14 @@ fn tone_of(old: Option<u64>, new: u64) -> Tone {
 }
 
 fn curve(label: &str, ram: &Ram) -> RamCurve {
-    let point = |phase: &super::data::Phase| RamPoint {
-        name: phase.name.clone(),
-        used: phase.used.value,
-        measured: phase.measured.map(|figure| figure.value),
+    let point = |point: &super::data::Phase| RamPoint {
+        name: phase(point.phase).into(),
+        used: point.used.value,
+        measured: point.measured.map(|figure| figure.value),
     };
     RamCurve {
         label: label.to_owned(),
-        least: Some(ram.best().value),
+        minimum: Some(ram.best().value),
         measured: ram.best().origin == Origin::Measured,
         points: ram.phases.iter().map(point).collect(),
     }
@@ -145,23 +167,23 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
     let several = rams.len() > 1;
     let named = |label: &str, text: &str| if several { format!("{label}: {text}") } else { text.to_owned() };
     for (label, ram) in rams {
-        let mut phases = Table::new(named(label, "memory in use"), &[">#", "moment", ">in use", ">measured"]);
+        let mut phases = Table::new(named(label, "memory in use"), &[">#", "phase", ">in use", ">measured"]);
         if ram.phases.iter().any(|phase| phase.measured.is_some()) {
-            for (number, phase) in (1..).zip(&ram.phases) {
+            for (number, row) in (1..).zip(&ram.phases) {
                 phases.row([
                     Cell::dim(i64::to_string(&number)),
-                    phase.name.clone().into(),
-                    memory(phase.used.value).into(),
-                    phase.measured.map_or_else(String::new, |figure| memory(figure.value)).into(),
+                    phase(row.phase).into(),
+                    memory(row.used.value).into(),
+                    row.measured.map_or_else(String::new, |figure| memory(figure.value)).into(),
                 ]);
             }
         } else {
             phases.columns.truncate(3);
-            for (number, phase) in (1..).zip(&ram.phases) {
+            for (number, row) in (1..).zip(&ram.phases) {
                 phases.row([
                     Cell::dim(i64::to_string(&number)),
-                    phase.name.clone().into(),
-                    memory(phase.used.value).into(),
+                    phase(row.phase).into(),
+                    memory(row.used.value).into(),
                 ]);
             }
         }
@@ -175,7 +197,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
         }
         let heading = if several { format!("{label} needs") } else { "needs".into() };
         document.blocks.push(Block::Facts(vec![
-            (heading, least(ram).into()),
+            (heading, minimum(ram).into()),
             ("formula".into(), ram.formula.clone().into()),
         ]));
         document.table(phases);
@@ -187,7 +209,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
 }
 
 fn front_end_section(document: &mut Document, front_end: &FrontEndPart) {
-    document.section("Front-end");
+    document.section("Boot initramfs");
     document.blocks.push(Block::Facts(vec![
         ("made by".into(), front_end.maker.clone().into()),
         (
@@ -233,12 +255,17 @@ fn portions_table(document: &mut Document, caption: &str, portions: &[Portion]) 
     document.table(table);
 }
 
-fn folders_section(document: &mut Document, title: &str, folders: &Folder) {
-    if folders.bytes > 0 {
+fn directories_section(document: &mut Document, title: &str, directories: &Directory) {
+    if directories.bytes > 0 {
         document.section(title);
         document.blocks.push(Block::Treemap {
-            caption: format!("{}: {} in {}", title, size(folders.bytes), count(folders.files, "file")),
-            root: folders.clone(),
+            caption: format!(
+                "{}: {} in {}",
+                title,
+                size(directories.bytes),
+                count(directories.files, "file")
+            ),
+            root: directories.clone(),
         });
     }
 }

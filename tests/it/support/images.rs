@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use btrsquash::btrfs::{self, Features};
 use btrsquash::bytes::ReadAt;
-use btrsquash::convert::split;
 use btrsquash::cores::Cores;
+use btrsquash::image::split;
 use btrsquash::tree::Tree;
 use btrsquash::{image, initrd, squashfs};
 use serde_json::Value;

@@ -203,7 +203,7 @@ pub fn follows_schema(schema: &str, value: &serde_json::Value) {
     for field in value.as_object().unwrap().keys() {
         let mut less = value.clone();
         less.as_object_mut().unwrap().remove(field);
-        assert!(field == "timings" || !validator.is_valid(&less), "{schema} does not ask for {field}");
+        assert!(!validator.is_valid(&less), "{schema} does not ask for {field}");
     }
     let mut more = value.clone();
     more["unheard_of"] = true.into();

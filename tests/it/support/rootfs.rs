@@ -88,21 +88,18 @@ pub fn by_the_kernel(image: &[u8], kernel: &Path) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let initrd = dir.path().join("image");
     std::fs::write(&initrd, image).unwrap();
-    let outcome = vm::boot(
-        &vm::BootOptions {
-            kernel: kernel.to_owned(),
-            initrd,
-            memory_mib: 512,
-            expect: Some(regex::bytes::Regex::new("LISTED [0-9]+ PATHS").unwrap()),
-            fail: None,
-            append: "loglevel=1 rdinit=/init".into(),
-            timeout: Duration::from_secs(300),
-            log: None,
-            qemu: Vec::new(),
-            second_serial: None,
-        },
-        &|_| (),
-    )
+    let outcome = vm::boot(&vm::BootOptions {
+        kernel: kernel.to_owned(),
+        initrd,
+        memory_mib: 512,
+        expect: Some(regex::bytes::Regex::new("LISTED [0-9]+ PATHS").unwrap()),
+        fail: None,
+        append: "loglevel=1 rdinit=/init".into(),
+        timeout: Duration::from_secs(300),
+        log: None,
+        qemu: Vec::new(),
+        second_serial: None,
+    })
     .unwrap();
     let console = String::from_utf8_lossy(&outcome.console).into_owned();
     assert!(outcome.verdict.reached(), "{}\n{console}", outcome.verdict.describe());

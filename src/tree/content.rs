@@ -1,9 +1,9 @@
-//! Content of regular files: compared byte by byte, or hashed where it is to be found again elsewhere.
+//! Contents of regular files: compared byte by byte, or hashed to find equal ones.
 
 use std::io;
 
+use super::{Content, Tree, display};
 use crate::error::Error;
-use crate::tree::{Content, Tree, display};
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 * 1024;
@@ -21,7 +21,7 @@ impl Buffers {
     }
 }
 
-/// The offset of the first byte in which two contents of the same size differ, or `None` where they are the same.
+/// The offset of the first byte in which two contents differ, or `None` if they are equal.
 pub(crate) fn first_difference(
     (left_tree, left): (&Tree, &Content),
     (right_tree, right): (&Tree, &Content),
@@ -30,7 +30,7 @@ pub(crate) fn first_difference(
 ) -> Result<Option<u64>, Error> {
     let end = left.size.min(right.size);
     let mut at = 0;
-    // Where both have holes they are the same, however long.
+    // Two holes are equal, however long they are.
     while let Some(next) =
         [left.stored(at), right.stored(at)].into_iter().flatten().min().filter(|&n| n < end)
     {
@@ -48,7 +48,7 @@ pub(crate) fn first_difference(
     Ok((left.size != right.size).then_some(end))
 }
 
-/// BLAKE3 of a content, in a form of our own: collisions cannot be made, so that equal hashes are equal contents even
+/// BLAKE3 of a content, in a form of our own. Collisions cannot be constructed, so equal hashes mean equal contents even
 /// in a hostile image.
 pub(crate) fn hash(
     tree: &Tree,
@@ -59,7 +59,7 @@ pub(crate) fn hash(
     let mut hasher = blake3::Hasher::new();
     hasher.update(&content.size.to_le_bytes());
     let mut at = 0;
-    // Chunks of zeros are left out, be they stored or holes: a hole of any length takes no time.
+    // Chunks of zeros are left out, whether they are stored or holes, so that a long hole takes no time.
     while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
         at = next / CHUNK as u64 * CHUNK as u64;
         let len = usize::try_from(content.size - at).map_or(CHUNK, |rest| rest.min(CHUNK));
@@ -74,14 +74,14 @@ pub(crate) fn hash(
     Ok(*hasher.finalize().as_bytes())
 }
 
-/// Where a content starts in its tree's data: reading in this order unpacks each block of a squashfs once.
+/// Where a content starts in its tree's data: reading in this order unpacks each block of a squashfs only once.
 pub(crate) fn place(content: &Content) -> u64 {
     content.extents.first().map_or(0, |extent| extent.data_offset)
 }
 
 fn unreadable(path: &[u8], error: &io::Error) -> Error {
-    Error::input(format!("/{}: its content cannot be read: {error}", display(path)))
-        .hint("the image is damaged there: fetch or make it again")
+    Error::input(format!("/{}: content cannot be read: {error}", display(path)))
+        .hint("the image is damaged: download it or make it again")
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
         let hole = content(far, &[]);
         assert_eq!(compare(&hole, &hole), None);
         assert_eq!(compare(&hole, &content(far - 1, &[])), Some(far - 1));
-        // Zeros that are stored are no others than those of a hole.
+        // Stored zeros equal those of a hole.
         assert_eq!(compare(&hole, &content(far, &[(700_000, 0, 1000), (far - 7, 9, 7)])), None);
         assert_eq!(compare(&hole, &content(far, &[(far - 7, 1 << 19, 7)])), Some(far - 7));
         let (one, two) = (content(1 << 20, &[(0, 0, 1 << 20)]), content(1 << 20, &[(1 << 19, 1 << 19, 1)]));

@@ -1,0 +1,157 @@
+//! What the RAM model has to know about an image.
+
+use crate::contract::Handover;
+use crate::contract::paths::CMDLINE_FILE;
+use crate::image::Opened;
+use crate::image::classify::Verdict;
+use crate::image::embedded::{Body, Carried};
+use crate::initrd::Initrd;
+use crate::tree::{Node, Tree};
+
+use super::{MIB, PAGE};
+
+/// The argument on a converted image's command line that says how many bytes its boot initramfs downloads. It is for
+/// this model alone: dracut and the kernel ignore arguments that they do not know.
+pub const FETCHED: &str = "btrsquash.fetched=";
+
+/// The argument that gives the size in bytes of a squashfs that the boot loader loads as one more archive.
+pub const BESIDE: &str = "btrsquash.beside=";
+
+/// What the model has to know about an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The image file, bytes.
+    pub file: u64,
+    /// The unpacked files, each rounded up to whole pages, bytes.
+    pub unpacked: u64,
+    /// Inodes of rootfs.
+    pub inodes: u64,
+    /// The largest dictionary or window of a segment, bytes.
+    pub dictionary: u64,
+    /// What stays in memory while the system runs, bytes: everything that was unpacked, or the squashfs.
+    pub pinned: u64,
+    /// What the boot initramfs downloads into rootfs, where it stays, bytes.
+    pub fetched: u64,
+    /// Memory of the programs up to the first screen, bytes.
+    pub programs: u64,
+    /// Whether the image itself stays in memory too (`retain_initrd`).
+    pub retained: bool,
+}
+
+impl Facts {
+    /// The facts about an opened image; `None` for a bare file system image, which no kernel unpacks.
+    ///
+    /// A monolith stays in rootfs. A boot initramfs whose root is elsewhere is followed up to its own init only. Of a
+    /// converted image the squashfs stays in memory, in rootfs or in the retained image; a squashfs on a medium does not
+    /// count, and one that is downloaded or loaded separately has its size on the image's command line ([`FETCHED`],
+    /// [`BESIDE`]).
+    #[must_use]
+    pub fn of(image: &Opened) -> Option<Self> {
+        let initrd = image.initrd.as_ref()?;
+        Some(match image.verdict.as_ref()? {
+            Verdict::Monolith => monolith(initrd, image.class.handover == Handover::Mounted),
+            Verdict::FrontEnd(_) | Verdict::SystemInside(_) => {
+                Self { pinned: 0, programs: 0, ..monolith(initrd, false) }
+            }
+            Verdict::Converted(_) => converted(image, initrd),
+        })
+    }
+}
+
+/// The working set up to the first screen: 50 MiB for an installer's shell, udev and screen (44 were too few, on Debian
+/// 13), an allowance for systemd with its services.
+pub(super) const fn programs(systemd: bool) -> u64 {
+    if systemd { 128 * MIB } else { 50 * MIB }
+}
+
+/// Bytes of the regular files of `tree` in whole pages, and its inodes.
+fn pages(tree: &Tree) -> (u64, u64) {
+    let mut seen = vec![false; tree.inodes.len()];
+    let (mut bytes, mut inodes) = (0, 0);
+    for entry in tree.walk() {
+        if std::mem::replace(&mut seen[entry.id.0 as usize], true) {
+            continue;
+        }
+        inodes += 1;
+        if let Node::Regular(content) = &tree.inode(entry.id).node {
+            // The kernel writes zeros too: holes take pages.
+            bytes += content.size.next_multiple_of(PAGE);
+        }
+    }
+    (bytes, inodes)
+}
+
+/// The facts about an image that stays in rootfs.
+fn monolith(initrd: &Initrd, systemd: bool) -> Facts {
+    let (unpacked, inodes) = pages(&initrd.tree);
+    Facts {
+        file: initrd.size,
+        unpacked,
+        inodes,
+        dictionary: initrd.segments.iter().map(|s| s.dictionary).max().unwrap_or(0),
+        pinned: unpacked,
+        fetched: 0,
+        programs: programs(systemd),
+        retained: false,
+    }
+}
+
+fn converted(image: &Opened, initrd: &Initrd) -> Facts {
+    let tree = &initrd.tree;
+    let (inside, retained) = match &image.carried {
+        Some(Carried { body: Body::File(id), .. }) => (size(&tree.inode(*id).node), false),
+        Some(Carried { body: Body::Skipped(_), .. }) => (0, true),
+        None => (0, false),
+    };
+    let fetched = stated(tree, FETCHED).next_multiple_of(PAGE);
+    // Loaded together, it becomes part of the image.
+    let beside = if image.carried.is_none() { stated(tree, BESIDE) } else { 0 };
+    let squashfs = inside + beside.next_multiple_of(PAGE);
+    // Drivers for any disk that may hold the runtime are many, and those that the built-in front-end loads stay loaded.
+    let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree) } else { 0 };
+    let alone = monolith(initrd, hands_over_mounted(image, tree));
+    Facts {
+        file: alone.file + beside,
+        unpacked: alone.unpacked + beside.next_multiple_of(PAGE),
+        inodes: alone.inodes + u64::from(beside > 0),
+        pinned: squashfs + fetched + drivers,
+        fetched,
+        retained,
+        ..alone
+    }
+}
+
+/// Bytes of a regular file in whole pages.
+fn size(node: &Node) -> u64 {
+    match node {
+        Node::Regular(content) => content.size.next_multiple_of(PAGE),
+        _ => 0,
+    }
+}
+
+/// Bytes of the modules that the built-in front-end loads.
+fn modules(tree: &Tree) -> u64 {
+    let inside = |path: &[u8]| path.starts_with(b".btrsquash/modules/");
+    tree.walk().filter(|entry| inside(&entry.path)).map(|entry| size(&tree.inode(entry.id).node)).sum()
+}
+
+/// The number of bytes that `argument` states on a converted image's own command line.
+fn stated(tree: &Tree, argument: &str) -> u64 {
+    let file = tree.get(CMDLINE_FILE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    let text = String::from_utf8(file.unwrap_or_default()).unwrap_or_default();
+    let bytes =
+        text.split_whitespace().filter_map(|word| word.strip_prefix(argument)?.parse().ok()).next_back();
+    // No image holds more; a made-up size must not overflow.
+    bytes.map_or(0, |bytes: u64| bytes.min(1 << 40))
+}
+
+/// Whether the front-end hands over to systemd: the configuration it was made with says so (`frontend::built_in`,
+/// `frontend::dracut`), and the system itself where the front-end was ready-made.
+fn hands_over_mounted(image: &Opened, tree: &Tree) -> bool {
+    let config = tree.get(".btrsquash/config").and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    match config {
+        Some(config) => config.split(|&b| b == b'\n').any(|line| line == b"handover=mounted"),
+        None if tree.get("usr/lib/btrsquash/own").is_some() => tree.get("usr/lib/btrsquash/bare").is_none(),
+        None => image.carried.is_some() && image.class.handover == Handover::Mounted,
+    }
+}

@@ -1,0 +1,207 @@
+//! The reports of `diff` and `verify`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Added, Budget, Directory, ImageFile, Ram, Tool};
+use crate::compare::Aspect;
+
+/// How a text file differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextDifference {
+    /// The path.
+    pub path: String,
+    /// A unified diff.
+    pub diff: String,
+    /// Whether the diff was cut short.
+    pub truncated: bool,
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Side {
+    /// The file with its parts.
+    pub image: ImageFile,
+    /// `monolith`, `converted (…)`, `squashfs`, …
+    pub verdict: String,
+    /// Paths of its system.
+    pub entries: u64,
+    /// Bytes of their content.
+    pub content: u64,
+    /// Memory that it needs; `None` for a bare squashfs.
+    pub ram: Option<Ram>,
+}
+
+/// One difference of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AspectChange {
+    /// What differs.
+    pub aspect: Aspect,
+    /// The value before.
+    pub old: String,
+    /// The value after.
+    pub new: String,
+}
+
+/// A path that both sides have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// The path.
+    pub path: String,
+    /// Content bytes before.
+    pub old_bytes: u64,
+    /// Content bytes after.
+    pub new_bytes: u64,
+    /// What differs.
+    pub aspects: Vec<AspectChange>,
+}
+
+/// A path that one side has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// The path.
+    pub path: String,
+    /// `file`, `directory`, `symlink`, …
+    pub kind: String,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// A file that went from one path to another; it is also among the removed and the added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moved {
+    /// Where it was.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// How many paths differ and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Only in the new image (each path, not only the topmost).
+    pub added: u64,
+    /// Only in the old image.
+    pub removed: u64,
+    /// In both, and different in anything but times and link counts.
+    pub changed: u64,
+    /// In both, and the same but for the time or the link count.
+    pub only_times: u64,
+    /// In both, and the same in everything.
+    pub same: u64,
+    /// Pairs of removed and added that are one file with another path.
+    pub moved: u64,
+    /// Paths whose type differs.
+    pub r#type: u64,
+    /// Regular files whose bytes differ.
+    pub content: u64,
+    /// Symlinks whose target differs.
+    pub target: u64,
+    /// Device nodes whose number differs.
+    pub device: u64,
+    /// Paths whose permission bits differ.
+    pub mode: u64,
+    /// Paths whose user or group differs.
+    pub owner: u64,
+    /// Paths whose link count or partners differ.
+    pub links: u64,
+    /// Paths whose time differs.
+    pub time: u64,
+}
+
+/// A directory or part in both images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeChange {
+    /// Its name or path.
+    pub name: String,
+    /// Bytes before.
+    pub old: u64,
+    /// Bytes after.
+    pub new: u64,
+}
+
+/// What `diff` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Who wrote this.
+    pub tool: Tool,
+    /// The old image.
+    pub old: Side,
+    /// The new image.
+    pub new: Side,
+    /// How many paths differ.
+    pub counts: Counts,
+    /// Parts of the files, by name.
+    pub parts: Vec<SizeChange>,
+    /// Directories whose size differs, largest change first.
+    #[serde(alias = "folders")]
+    pub directories: Vec<SizeChange>,
+    /// Only in the new image.
+    pub added: Vec<Item>,
+    /// Only in the old image.
+    pub removed: Vec<Item>,
+    /// In both and different.
+    pub changed: Vec<Changed>,
+    /// Moved from one path to another.
+    pub moved: Vec<Moved>,
+    /// How text files differ, if requested.
+    pub texts: Vec<TextDifference>,
+    /// The directories of the new system.
+    pub tree: Directory,
+    /// What else the user should know.
+    pub notes: Vec<String>,
+    /// The limits that were set.
+    pub budgets: Vec<Budget>,
+}
+
+impl Difference {
+    /// Whether the two hold the same system, times and link counts included.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Who wrote this.
+    pub tool: Tool,
+    /// The original.
+    pub old: String,
+    /// The converted image.
+    pub new: String,
+    /// Whether the runtime is what the kernel would have unpacked from the original.
+    pub holds: bool,
+    /// Paths compared.
+    pub compared: u64,
+    /// Content bytes compared.
+    pub bytes: u64,
+    /// Documented additions to the runtime.
+    pub additions: Vec<Added>,
+    /// How many of the paths were appended to the new image, and laid over its runtime.
+    pub appended: u64,
+    /// Paths of the original that are no longer there.
+    pub missing: Vec<Item>,
+    /// Paths of the runtime that are in neither the original nor the documented additions.
+    pub unexpected: Vec<Item>,
+    /// Paths that differ.
+    pub changed: Vec<Changed>,
+    /// What else the user should know.
+    pub notes: Vec<String>,
+}

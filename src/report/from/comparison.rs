@@ -1,0 +1,254 @@
+//! What `diff` and `verify` found → their reports.
+
+use super::opened;
+use crate::compare::{self, Aspect, Change, FileType, Note, Pair, Totals, TreeDifference};
+use crate::image::Opened;
+use crate::ram::Facts;
+use crate::report::data::{
+    Added, AspectChange, Changed, Counts, Difference, Directory, Identity, ImageFile, Item, Moved, Ram,
+    SCHEMA_VERSION, Side, SizeChange, TextDifference, Tool, Verification,
+};
+use crate::report::units::{count, size, time};
+use crate::tree::{Entry, Inode, Node, Tree, display};
+
+/// The report of a comparison of `old` with `new`.
+#[must_use]
+pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Difference {
+    let mut notes = Vec::new();
+    if found.more_texts {
+        notes.push("more text files differ than are shown".into());
+    }
+    for (side, image) in [("old", old), ("new", new)] {
+        notes.extend(image.notes.iter().map(|note| format!("{side}: {}", opened(note))));
+    }
+    let (old_side, new_side) = (side(old, found.old), side(new, found.new));
+    Difference {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool::default(),
+        counts: counts(&found.trees, found.moved.len()),
+        parts: parts(&old_side, &new_side),
+        directories: found
+            .directories
+            .iter()
+            .map(|change| SizeChange { name: display(&change.path), old: change.old, new: change.new })
+            .collect(),
+        old: old_side,
+        new: new_side,
+        added: items(&new.system, &found.trees.added),
+        removed: items(&old.system, &found.trees.removed),
+        changed: found.trees.changed.iter().map(|pair| changed(&old.system, &new.system, pair)).collect(),
+        moved: found
+            .moved
+            .iter()
+            .map(|(from, to)| Moved {
+                from: display(&from.path),
+                to: display(&to.path),
+                bytes: bytes(new.system.inode(to.id)),
+            })
+            .collect(),
+        texts: found
+            .texts
+            .iter()
+            .map(|text| TextDifference {
+                path: text.path.clone(),
+                diff: text.diff.clone(),
+                truncated: text.truncated,
+            })
+            .collect(),
+        tree: Directory::map(&new.system),
+        notes,
+        budgets: Vec::new(),
+    }
+}
+
+/// The report of a verification of `new` against `old`.
+#[must_use]
+pub fn verification(old: &Opened, new: &Opened, found: &compare::Verification) -> Verification {
+    let items = |items: &[compare::Item]| {
+        let row = |item: &compare::Item| Item {
+            path: item.path.clone(),
+            kind: file_type(item.kind).into(),
+            bytes: item.bytes,
+        };
+        items.iter().map(row).collect()
+    };
+    Verification {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool::default(),
+        old: old.name.display().to_string(),
+        new: new.name.display().to_string(),
+        holds: found.holds(),
+        compared: found.compared,
+        bytes: found.bytes,
+        additions: found
+            .additions
+            .iter()
+            .map(|addition| Added { path: addition.path.clone(), why: addition.why.clone() })
+            .collect(),
+        appended: found.appended,
+        missing: items(&found.missing),
+        unexpected: items(&found.unexpected),
+        changed: found.changed.iter().map(|pair| changed(&found.expected, &new.system, pair)).collect(),
+        notes: found.notes.iter().map(note).collect(),
+    }
+}
+
+fn note(note: &Note) -> String {
+    match note {
+        Note::Image(note) => opened(note),
+        Note::EarlyNotCompared => {
+            "early segments were not compared: the new image is a bare file system image".into()
+        }
+        Note::EarlyFilesSeparate(files) => {
+            format!(
+                "{} in a segment of their own; the old image had them among other files",
+                count(*files, "early file")
+            )
+        }
+        Note::EarlySegmentsEqual(segments) => {
+            format!("{} equal byte for byte", count(*segments, "early segment"))
+        }
+        Note::Btrfs(done) => format!(
+            "btrfs: the checksums of {}, {} and {} of data are correct",
+            count(done.superblocks, "superblock"),
+            count(done.trees, "tree"),
+            size(done.data)
+        ),
+        Note::Squashfs(files) => format!("squashfs: {} read completely", count(*files, "file")),
+        Note::Damaged(error) => error.to_string(),
+    }
+}
+
+fn side(image: &Opened, totals: Totals) -> Side {
+    Side {
+        image: ImageFile::from(image),
+        verdict: Identity::from(image).verdict,
+        entries: totals.paths,
+        content: totals.content,
+        ram: Facts::of(image).as_ref().map(Ram::from),
+    }
+}
+
+fn counts(found: &TreeDifference, moved: usize) -> Counts {
+    let mut counts = Counts {
+        added: found.added.len() as u64,
+        removed: found.removed.len() as u64,
+        same: found.same,
+        moved: moved as u64,
+        ..Counts::default()
+    };
+    for pair in &found.changed {
+        if pair.changes.iter().any(|change| change.aspect().is_weighty()) {
+            counts.changed += 1;
+        } else {
+            counts.only_times += 1;
+        }
+        for change in &pair.changes {
+            *match change.aspect() {
+                Aspect::Type => &mut counts.r#type,
+                Aspect::Content => &mut counts.content,
+                Aspect::Target => &mut counts.target,
+                Aspect::Device => &mut counts.device,
+                Aspect::Mode => &mut counts.mode,
+                Aspect::Owner => &mut counts.owner,
+                Aspect::Links => &mut counts.links,
+                Aspect::Time => &mut counts.time,
+            } += 1;
+        }
+    }
+    counts
+}
+
+/// Parts by name, those of the old image first.
+fn parts(old: &Side, new: &Side) -> Vec<SizeChange> {
+    let mut list: Vec<SizeChange> = Vec::new();
+    let old = old.image.parts.iter().map(|part| (&part.name, part.bytes, 0));
+    let new = new.image.parts.iter().map(|part| (&part.name, 0, part.bytes));
+    for (name, was, is) in old.chain(new) {
+        match list.iter_mut().find(|change| change.name == *name) {
+            Some(change) => {
+                change.old += was;
+                change.new += is;
+            }
+            None => list.push(SizeChange { name: name.clone(), old: was, new: is }),
+        }
+    }
+    list
+}
+
+fn items(tree: &Tree, entries: &[Entry]) -> Vec<Item> {
+    let item = |entry: &Entry| {
+        let inode = tree.inode(entry.id);
+        Item { path: display(&entry.path), kind: file_type(FileType::of(inode)).into(), bytes: bytes(inode) }
+    };
+    entries.iter().map(item).collect()
+}
+
+fn changed(old: &Tree, new: &Tree, pair: &Pair) -> Changed {
+    // The root has an empty path, which would show as nothing.
+    let path = if pair.path.is_empty() { ".".to_owned() } else { display(&pair.path) };
+    let (left, right) = (old.inode(pair.old), new.inode(pair.new));
+    Changed {
+        old_bytes: bytes(left),
+        new_bytes: bytes(right),
+        aspects: pair.changes.iter().map(|change| values(change, &path, left, right)).collect(),
+        path,
+    }
+}
+
+/// The values before and after a change.
+fn values(change: &Change, path: &str, left: &Inode, right: &Inode) -> AspectChange {
+    let (old, new) = match change {
+        Change::Type => (file_type(FileType::of(left)).into(), file_type(FileType::of(right)).into()),
+        Change::Content(at) if bytes(left) == bytes(right) => {
+            (format!("{} bytes", bytes(left)), format!("differs from byte {at}"))
+        }
+        Change::Content(_) => (format!("{} bytes", bytes(left)), format!("{} bytes", bytes(right))),
+        Change::Target => (target(left), target(right)),
+        Change::Device => (device(left), device(right)),
+        Change::Mode => (format!("{:04o}", left.mode), format!("{:04o}", right.mode)),
+        Change::Owner => (format!("{}:{}", left.uid, left.gid), format!("{}:{}", right.uid, right.gid)),
+        Change::LinkCount => (count(left.nlink.into(), "name"), count(right.nlink.into(), "name")),
+        Change::Partners(old, new) => (partner(path, old), partner(path, new)),
+        Change::Time => (time(left.mtime), time(right.mtime)),
+    };
+    AspectChange { aspect: change.aspect(), old, new }
+}
+
+fn partner(path: &str, first: &[u8]) -> String {
+    let first = display(first);
+    if first == path { "a separate file".to_owned() } else { format!("hard link to /{first}") }
+}
+
+fn target(inode: &Inode) -> String {
+    match &inode.node {
+        Node::Symlink(target) => display(target),
+        _ => String::new(),
+    }
+}
+
+fn device(inode: &Inode) -> String {
+    match &inode.node {
+        Node::CharDevice(device) | Node::BlockDevice(device) => format!("{}:{}", device.major, device.minor),
+        _ => String::new(),
+    }
+}
+
+fn bytes(inode: &Inode) -> u64 {
+    match &inode.node {
+        Node::Regular(content) => content.size,
+        _ => 0,
+    }
+}
+
+const fn file_type(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Directory => "directory",
+        FileType::Regular => "file",
+        FileType::Symlink => "symlink",
+        FileType::CharDevice => "character device",
+        FileType::BlockDevice => "block device",
+        FileType::Fifo => "named pipe",
+        FileType::Socket => "socket",
+    }
+}

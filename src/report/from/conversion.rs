@@ -1,0 +1,209 @@
+//! What a conversion did → its report.
+
+use super::{encodings, image_file};
+use crate::contract::{Handover, Overlay, RuntimeFrom};
+use crate::convert::{self, FrontEndKind, FrontEndReason, New, Note};
+use crate::image::split::Split;
+use crate::report::data::{
+    Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
+    Portion, Ram, SCHEMA_VERSION, Tool,
+};
+use crate::report::signs;
+use crate::report::units::{mebibytes, size};
+
+/// What boot firmware of PowerPC machines is documented to load over a network, bytes.
+///
+/// * 12 MiB: what IBM's Open Firmware leaves below itself with the real-base it is delivered with, c00000
+///   (carloscosta.org/2008/07/22/changing-openfirmware-real-base); it cuts off larger files.
+/// * 32 MiB: the address that the note in a kernel's zImage asks Open Firmware to move to (Linux commit 9b09c6d909df,
+///   "powerpc: Change the default link address for pSeries zImage kernels"), or `setenv real-base 2000000`.
+const POWERPC: [(u64, &str); 2] = [
+    (12 << 20, "IBM's Open Firmware as delivered, real-base c00000"),
+    (32 << 20, "with real-base 2000000, which a zImage kernel asks for"),
+];
+
+/// The report of a conversion.
+#[must_use]
+pub fn conversion(found: &convert::Conversion) -> Conversion {
+    let Split { boot, runtime_parts, additions, runtime, .. } = &found.split;
+    let mut notes: Vec<String> = found.notes.iter().map(note).collect();
+    notes.extend(signs::remarks(&found.old.class));
+    notes.extend(found.new.iter().flat_map(notes_of_new));
+    Conversion {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool::default(),
+        dry_run: found.new.is_none(),
+        old: image_file(found.old.path.display().to_string(), found.old.size, &found.old.parts),
+        new: found.new.as_ref().map(|new| new_file(found.path.display().to_string(), new)),
+        identity: Identity::from(&found.old.class),
+        choices: found.choices.iter().map(choice).collect(),
+        front_end: found.new.as_ref().map(|new| front_end(&new.front_end)),
+        ram_before: Ram::from(&found.old.facts),
+        ram_after: found.new.as_ref().map(|new| Ram::from(&new.facts)),
+        boot: boot
+            .iter()
+            .map(|p| Portion { what: p.what.clone(), why: p.why.clone(), files: p.files, bytes: p.bytes })
+            .collect(),
+        runtime: runtime_parts
+            .iter()
+            .map(|p| Portion { what: p.what.clone(), why: p.why.clone(), files: p.files, bytes: p.bytes })
+            .collect(),
+        directories: Directory::map(runtime),
+        additions: additions.iter().map(|a| Added { path: a.path.clone(), why: a.why.clone() }).collect(),
+        notes,
+        budgets: Vec::new(),
+    }
+}
+
+fn new_file(path: String, new: &New) -> ImageFile {
+    let (inside, separate) = if new.separate.is_some() { (0, new.squashfs) } else { (new.squashfs, 0) };
+    let total = new.parts.total + separate;
+    let parts = [
+        ("early cpio", new.parts.early, "what the kernel reads before it unpacks anything, byte for byte"),
+        ("squashfs.img", inside, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+        ("cpio around it", new.parts.squashfs_cpio - inside, "headers, padding, /etc/cmdline.d"),
+        ("boot initramfs", new.parts.front_end, "mounts the runtime and starts the system's own init"),
+        ("boot configuration", new.parts.bootconfig, "unchanged, byte for byte"),
+        ("squashfs.img, separate", separate, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+    ];
+    ImageFile { path, size: total, parts: Part::list(total, parts) }
+}
+
+fn front_end(found: &convert::FrontEndPart) -> FrontEndPart {
+    let kernel = |(version, modules): &(String, Vec<convert::ModuleSize>)| KernelPart {
+        version: version.clone(),
+        bytes: modules.iter().map(|module| module.bytes).sum(),
+        modules: modules
+            .iter()
+            .map(|module| ModuleSize { name: module.name.clone(), bytes: module.bytes })
+            .collect(),
+    };
+    FrontEndPart {
+        maker: found.maker.clone(),
+        encoding: encodings(&found.encodings),
+        compressed: found.compressed,
+        unpacked: found.unpacked,
+        kernels: found.kernels.iter().map(kernel).collect(),
+        notes: found.notes.clone(),
+    }
+}
+
+fn choice(choice: &convert::Choice) -> Choice {
+    use convert::Choice as C;
+    let (what, chosen, why) = match choice {
+        C::AssumedMonolith { maker, evidence } => (
+            "kind of image",
+            "monolith".into(),
+            format!(
+                "--assume-monolith, although it looks like an initramfs made by {maker}: {}",
+                evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            ),
+        ),
+        C::FrontEnd(kind, reason) => ("front-end", front_end_name(kind), front_end_reason(kind, reason)),
+        C::Init(init) => ("init", init.clone(), "requested with --init".into()),
+        C::Overlay { overlay, requested } => {
+            let why = match (requested, overlay) {
+                (true, _) => "requested with --overlay",
+                (false, Overlay::DeviceMapper) => "the default, and the kernel has dm-snapshot",
+                (false, Overlay::Overlayfs) => "dm-snapshot was not found for every kernel",
+            };
+            ("overlay", overlay.to_string(), why.into())
+        }
+        C::Btrfs(features, kernels) => {
+            let why = format!("what kernel {} can mount", kernels.join(", "));
+            ("btrfs features", features.notes().join("; "), why)
+        }
+        C::Squashfs { compression, block_size, bcj } => {
+            let filter = if *bcj { ", branch filter for machine code" } else { "" };
+            let why = if *bcj {
+                "the kernel's xz has the filter"
+            } else {
+                "--compression and --block-size, or their defaults"
+            };
+            ("squashfs", format!("{compression}, blocks of {} KiB{filter}", block_size >> 10), why.into())
+        }
+        C::Encoding(encoding) => (
+            "compression of the boot initramfs",
+            encoding.to_string(),
+            "the best that every kernel is known to unpack".into(),
+        ),
+        C::Handover(handover, why) => {
+            let state = match handover {
+                Handover::Bare => "unmounted",
+                Handover::Mounted => "mounted",
+            };
+            ("state for init", format!("/proc, /sys, /dev and /run {state}"), why.to_string())
+        }
+        C::Runtime(from) => ("runtime", runtime(from), "--runtime-from, or its default".into()),
+    };
+    Choice { what: what.into(), chosen, why }
+}
+
+fn front_end_name(kind: &FrontEndKind) -> String {
+    match kind {
+        FrontEndKind::BuiltIn => "built-in".into(),
+        FrontEndKind::Dracut(version) => format!("dracut {version}"),
+        FrontEndKind::ReadyMade(path) => path.display().to_string(),
+    }
+}
+
+fn front_end_reason(kind: &FrontEndKind, reason: &FrontEndReason) -> String {
+    match (kind, reason) {
+        (FrontEndKind::ReadyMade(_), FrontEndReason::Requested) => "--front-end names this initramfs".into(),
+        (_, FrontEndReason::Requested) => "requested with --front-end".into(),
+        (_, FrontEndReason::Retained) => "only it reads a retained runtime in place".into(),
+        (_, FrontEndReason::HostHasDracut) => "the host's dracut has dmsquash-live".into(),
+        (_, FrontEndReason::NoDracut(why)) => why.clone(),
+    }
+}
+
+fn runtime(from: &RuntimeFrom) -> String {
+    match from {
+        RuntimeFrom::Initramfs => "in the initramfs".into(),
+        RuntimeFrom::Retained => "in the image as the boot loader placed it, never copied".into(),
+        RuntimeFrom::Network(address) => format!("downloaded from {address}"),
+        RuntimeFrom::Label(label) => format!("on the medium labelled {label}"),
+        RuntimeFrom::Uuid(uuid) => format!("on the medium with UUID {uuid}"),
+    }
+}
+
+fn note(note: &Note) -> String {
+    match note {
+        Note::Found(sentence) => sentence.clone(),
+        Note::NoRdinit(init) => format!(
+            "the new image has an /init, which starts {init}: leave rdinit={init} out of the kernel's command line"
+        ),
+        Note::NoLiveModule(path) => format!(
+            "no dmsquash-live was found in {}: it has to understand root=live: and rd.live.image",
+            path.display()
+        ),
+    }
+}
+
+fn notes_of_new(new: &New) -> Vec<String> {
+    let mut notes = vec![format!(
+        "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
+        size(new.btrfs.data),
+        size(new.btrfs.metadata),
+        size(new.btrfs.shared),
+    )];
+    let Some((runtime, entries)) = &new.separate else { return notes };
+    notes.push(format!(
+        "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",
+        runtime.display(),
+        entries.display()
+    ));
+    let limits: Vec<String> = POWERPC
+        .iter()
+        .map(|(limit, what)| {
+            let fits = if new.parts.total <= *limit { "fits" } else { "does not fit" };
+            format!("{fits} into {} ({what})", mebibytes(*limit))
+        })
+        .collect();
+    notes.push(format!(
+        "netboot of PowerPC machines: the part to load first has {} bytes and, without the kernel, {}",
+        new.parts.total,
+        limits.join("; ")
+    ));
+    notes
+}
