@@ -127,6 +127,12 @@ impl Error {
         self.hint = Some(hint.into());
         self
     }
+    /// Adds the file, unless there is one.
+    #[must_use]
+    pub fn or_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.place.file.get_or_insert_with(|| file.into());
+        self
+    }
     /// Adds the file.
     #[must_use]
     pub fn file(mut self, file: impl Into<PathBuf>) -> Self {

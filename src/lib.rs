@@ -14,11 +14,12 @@ pub mod cores;
 pub mod elf;
 pub mod bytes;
 pub mod codec;
+pub mod magic;
 pub mod tree;
 
-pub mod container;
 pub mod initrd;
 pub mod kernel;
+pub mod container;
 pub mod btrfs;
 pub mod squashfs;
 pub mod image;

@@ -4,4 +4,5 @@ mod regions;
 mod spool;
 
 pub use regions::{Hint, Region};
+pub(crate) use spool::{Joined, pieces};
 pub use spool::{ReadAt, Slice, Spool, Spooled};

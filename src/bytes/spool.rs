@@ -162,3 +162,62 @@ impl ReadAt for File {
         self.metadata().map_or(0, |m| m.len())
     }
 }
+
+/// Passes the bytes of `range` of `from` to `with`, piece by piece.
+///
+/// # Errors
+/// Those of reading and of `with`.
+pub(crate) fn pieces(
+    from: &dyn ReadAt,
+    range: Range<u64>,
+    mut with: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; (range.end - range.start).min(1 << 20) as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let count = (range.end - at).min(buffer.len() as u64) as usize;
+        from.read_exact_at(&mut buffer[..count], at)?;
+        with(&buffer[..count])?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// Several sources one after the other, each at a multiple of some number of bytes, with zeros between.
+pub(crate) struct Joined {
+    parts: Vec<(u64, Arc<dyn ReadAt>)>,
+    len: u64,
+}
+
+impl Joined {
+    /// Joins `sources`, each at a multiple of `align`.
+    pub(crate) fn new(sources: impl Iterator<Item = Arc<dyn ReadAt>>, align: u64) -> Self {
+        let (mut parts, mut len) = (Vec::new(), 0_u64);
+        for source in sources {
+            let at = len.next_multiple_of(align);
+            len = at + source.len();
+            parts.push((at, source));
+        }
+        Self { parts, len }
+    }
+}
+
+impl ReadAt for Joined {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|&end| end <= self.len);
+        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.fill(0);
+        for (at, source) in &self.parts {
+            let (from, to) = (offset.max(*at), end.min(at + source.len()));
+            if from < to {
+                // Both lie within `buf`.
+                source
+                    .read_exact_at(&mut buf[(from - offset) as usize..(to - offset) as usize], from - at)?;
+            }
+        }
+        Ok(())
+    }
+    fn len(&self) -> u64 {
+        self.len
+    }
+}

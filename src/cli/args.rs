@@ -73,8 +73,10 @@ pub struct Budgets {
 /// `btrsquash convert`.
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// The monolithic initrd
-    pub old: PathBuf,
+    /// The monolithic initrd, or several in boot order: an initrd, a unified kernel image, a uImage, a FIT image, a kernel
+    /// with a built-in initramfs, or - for standard input
+    #[arg(required = true)]
+    pub old: Vec<PathBuf>,
     /// The new image [default: OLD's name with .btrsquash.img in place of its ending, in the current folder]
     #[arg(short, long, value_name = "NEW")]
     pub output: Option<PathBuf>,

@@ -22,6 +22,7 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
     let files = ReportFiles::new(&options.report, options.html.as_deref(), options.force)?;
     let mut others = request.outputs();
     others.push(request.old.clone());
+    others.extend(request.more.iter().cloned());
     files.check_apart_from(&others)?;
     let measured = options.measured.iter().map(|text| measured(text)).collect::<Result<Vec<_>, _>>()?;
 
@@ -65,6 +66,9 @@ const fn name(stage: Stage) -> &'static str {
 }
 
 fn request(options: &Convert) -> anyhow::Result<Request> {
+    let Some(old) = options.old.first().cloned() else {
+        return Err(Error::usage("no image is given").into());
+    };
     let runtime = runtime(&options.runtime_from)?;
     let apart = matches!(runtime, RuntimeFrom::Network(_) | RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_));
     let layout = match options.layout {
@@ -99,8 +103,9 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         }
     };
     Ok(Request {
-        old: options.old.clone(),
-        new: options.output.clone().unwrap_or_else(|| default_output(&options.old)),
+        new: options.output.clone().unwrap_or_else(|| default_output(&old)),
+        old,
+        more: options.old.get(1..).unwrap_or_default().to_vec(),
         modules: options.modules.clone(),
         kernel: options.kernel.clone(),
         compression: options.compression,
@@ -142,6 +147,13 @@ fn epoch() -> anyhow::Result<Option<i64>> {
 /// OLD's name with `.btrsquash.img` in place of its ending, in the current folder. What follows the last point of
 /// `initrd.img-6.1.0-50-amd64` is no ending.
 fn default_output(old: &Path) -> PathBuf {
+    if old.as_os_str() == "-" {
+        return "stdin.btrsquash.img".into();
+    }
+    let efi = old.extension().is_some_and(|ending| ending == "efi");
+    if efi {
+        return old.with_extension("btrsquash.efi").file_name().unwrap_or_default().into();
+    }
     let endings = ["img", "cpio", "gz", "xz", "zst", "lz4", "lzma", "bz2", "lzo"];
     let known = old.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
     let mut name = if known { old.file_stem() } else { old.file_name() }.unwrap_or_default().to_owned();

@@ -1,5 +1,6 @@
 //! Puts the parts together: the new image, and the files next to it when the runtime is kept separate.
 
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ use crate::ram;
 /// The files written so far; they get their names in [`Output::commit`].
 pub(super) struct Output {
     pub(super) image: OutputFile,
+    /// The initrd, if the image is something around it.
+    pub(super) initrd: Option<File>,
     pub(super) parts: layout::Parts,
     /// The files next to the image.
     beside: Vec<OutputFile>,
@@ -67,8 +70,21 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
         time: prepared.time,
     };
     let mut image = OutputFile::create(&request.new, request.force)?;
-    let parts = parts.write(&mut image).map_err(|e| Error::writing(e).file(&request.new))?;
-    let mut output = Output { image, parts, beside: Vec::new(), runtime: None };
+    let failed = |e| Error::writing(e).file(&request.new);
+    let mut output = match &prepared.wrapper {
+        None => {
+            let parts = parts.write(&mut image).map_err(failed)?;
+            Output { image, initrd: None, parts, beside: Vec::new(), runtime: None }
+        }
+        Some(wrapper) => {
+            let mut initrd = tempfile::tempfile().map_err(Error::temporary)?;
+            let mut parts = parts.write(&mut initrd).map_err(Error::temporary)?;
+            let size = wrapper.write(&initrd, &prepared.init, &mut image).map_err(failed)?;
+            parts.around = size - parts.total;
+            parts.total = size;
+            Output { image, initrd: Some(initrd), parts, beside: Vec::new(), runtime: None }
+        }
+    };
     if split {
         separate(request, built, &mut output)?;
     }

@@ -33,6 +33,8 @@ pub struct Parts {
     pub front_end: u64,
     /// A boot configuration kept at the end.
     pub bootconfig: u64,
+    /// What the initrd is packed in: a unified kernel image's kernel and stub, or a header.
+    pub around: u64,
     /// All.
     pub total: u64,
 }

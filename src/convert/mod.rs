@@ -12,16 +12,27 @@ mod preflight;
 mod request;
 mod result;
 
+use std::io::Write;
+
 pub use choices::{Choice, FrontEndKind, FrontEndReason};
 pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
 pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old};
+
+use crate::bytes::pieces;
+use crate::container::{self, Input};
+use crate::error::{Error, Kind};
+use crate::scratch::Directory;
 
 /// Converts an image. The result says what was done; with [`Request::dry_run`] nothing is written.
 ///
 /// # Errors
 /// [`crate::error::Error`] somewhere in the chain decides the exit code.
 pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
-    let prepared = preflight::prepare(request, watch)?;
+    let inputs: Vec<_> = std::iter::once(&request.old).chain(&request.more).cloned().collect();
+    let input = container::open(&inputs, &request.limits)?;
+    let (request, _directory) = with_kernel(request, &input)?;
+    let request = &request;
+    let prepared = preflight::prepare(request, &input, watch)?;
     if request.dry_run {
         return Ok(result::dry_run(request, prepared));
     }
@@ -30,6 +41,22 @@ pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
     let mut output = assemble::write(request, &prepared, &built)?;
     // Whatever fails has to fail before a file gets its name.
     let conversion = result::done(request, prepared, built, &mut output)?;
+    input.check_unchanged()?;
     output.commit()?;
     Ok(conversion)
+}
+
+/// The request with the kernel that comes with the initrd, unless the user named one; it is in the directory.
+fn with_kernel(request: &Request, input: &Input) -> Result<(Request, Option<Directory>), Error> {
+    let mut request = request.clone();
+    let Some(kernel) = input.kernel.as_ref().filter(|_| request.kernel.is_none()) else {
+        return Ok((request, None));
+    };
+    let directory = Directory::new(None).map_err(Error::temporary)?;
+    let path = directory.path().join("linux");
+    let mut file = std::fs::File::create(&path).map_err(Error::temporary)?;
+    pieces(kernel.as_ref(), 0..kernel.len(), |bytes| file.write_all(bytes))
+        .map_err(|e| Error::new(Kind::Io, "the kernel cannot be copied").caused_by(e).file(&path))?;
+    request.kernel = Some(path);
+    Ok((request, Some(directory)))
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::choices::{self, Choice, FrontEndKind, FrontEndReason};
-use super::request::{FrontEndChoice, Request, Stage, Watch};
+use super::request::{FrontEndChoice, Layout, Request, Stage, Watch};
 use super::result::{Note, Old};
 use crate::bytes::ReadAt;
 use crate::codec::{Compression, Encoding};
+use crate::container::{Input, Wrapper};
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::error::Error;
 use crate::frontend::{Plan, built_in, dracut};
@@ -18,7 +19,7 @@ use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
 use crate::ram::Facts;
-use crate::tree::Tree;
+use crate::tree::{Tree, display};
 
 /// What makes the boot initramfs.
 pub(super) enum Maker {
@@ -38,6 +39,8 @@ pub(super) struct ReadyMade {
 pub(super) struct Prepared {
     /// The bytes of the old image.
     pub(super) source: Arc<dyn ReadAt>,
+    /// What it was packed in.
+    pub(super) wrapper: Option<Wrapper>,
     pub(super) image: Initrd,
     pub(super) old: Old,
     pub(super) kernels: Vec<Kernel>,
@@ -72,17 +75,20 @@ impl Prepared {
 }
 
 /// Reads the old image and decides how it is converted.
-pub(super) fn prepare(request: &Request, watch: Watch) -> Result<Prepared, Error> {
+pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<Prepared, Error> {
     check_outputs(request)?;
-    let size = request.old.metadata().map_or(0, |m| m.len());
+    check_wrapper(request, input)?;
+    let size = input.initrd.len();
     watch(Stage::Read, 0, size);
-    let opened = image::open(&request.old, &request.limits, &|done| watch(Stage::Read, done, size))?;
+    let opened = image::of(input, &request.limits, &|done| watch(Stage::Read, done, size))?;
     let source = Arc::clone(&opened.source);
     let mut choices = Vec::new();
     let (old, image) = accept(request, opened, &mut choices)?;
     let old = with_init(request, old, &image, &mut choices)?;
     let class = &old.class;
 
+    check_interpreter(&image, class.started.as_deref().unwrap_or("/init"))
+        .map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
     let (maker, choice) = choose_maker(request, class)?;
     choices.push(choice);
@@ -98,10 +104,15 @@ pub(super) fn prepare(request: &Request, watch: Watch) -> Result<Prepared, Error
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     Ok(Prepared {
         split: split::split(&image, class, &kernels),
-        notes: notes(&image, class, &kernels, &maker, &init),
+        notes: [
+            input.notes.iter().cloned().map(Note::Found).collect(),
+            notes(&image, class, &kernels, &maker, &init),
+        ]
+        .concat(),
         modules: kernels.iter().map(|k| k.modules.clone()).collect(),
         not_carried: early.chain(image.early_bodies.iter().map(|(path, _)| path.clone())).collect(),
         time: request.source_date_epoch.unwrap_or_else(|| newest(&image)),
+        wrapper: input.wrapper.clone(),
         source,
         image,
         old,
@@ -114,14 +125,65 @@ pub(super) fn prepare(request: &Request, watch: Watch) -> Result<Prepared, Error
     })
 }
 
+/// Fails if the init is a script or a program whose interpreter Linux drops because of the order of the entries: the
+/// image does not boot as it is.
+fn check_interpreter(image: &Initrd, init: &str) -> Result<(), Error> {
+    let Some(interpreter) = interpreter(image, init) else { return Ok(()) };
+    if image.tree.resolve(&interpreter).is_some() {
+        return Ok(());
+    }
+    let wanted =
+        interpreter.iter().position(|&b| b != b'/').map_or(&interpreter[..], |at| &interpreter[at..]);
+    let Some(dropped) = image.dropped.iter().find(|entry| entry.path == wanted) else { return Ok(()) };
+    let path = display(&interpreter);
+    Err(Error::input(format!(
+        "{init} needs {path}, which Linux drops: its entry in segment {} comes before the entry of its directory",
+        dropped.segment
+    ))
+    .hint(format!(
+        "Linux drops {} entries for this reason and cannot start {init}: pack the image with `find . | cpio -o -H newc`, \
+         without -depth",
+        image.dropped.len()
+    )))
+}
+
+/// The interpreter that the first line of a script or the header of a program names.
+fn interpreter(image: &Initrd, init: &str) -> Option<Vec<u8>> {
+    let bytes = image.tree.read(image.tree.resolve(init)?, 64 << 20).ok()??;
+    if let Some(line) = bytes.strip_prefix(b"#!") {
+        let line = line.split(|&b| b == b'\n').next()?.trim_ascii();
+        return Some(line.split(|b| b.is_ascii_whitespace()).next()?.to_vec());
+    }
+    goblin::elf::Elf::parse(&bytes).ok()?.interpreter.map(|path| path.as_bytes().to_vec())
+}
+
+/// Fails if the image cannot be put back into what the old one came in.
+fn check_wrapper(request: &Request, old: &Input) -> Result<(), Error> {
+    let Some(wrapper) = &old.wrapper else { return Ok(()) };
+    if request.layout == Layout::Split && matches!(request.runtime, RuntimeFrom::Initramfs) {
+        return Err(Error::usage(
+            "the image comes in one file with its kernel: --layout split cannot be used",
+        )
+        .hint("leave --layout out"));
+    }
+    if request.runtime == RuntimeFrom::Retained && matches!(wrapper, Wrapper::Uki(_)) {
+        return Err(Error::usage(
+            "--runtime-from retained cannot be used with a unified kernel image: its stub copies the initrd",
+        )
+        .hint("use --runtime-from initramfs"));
+    }
+    Ok(())
+}
+
 /// Fails if an output file exists, cannot be written, or would replace one of the inputs.
 fn check_outputs(request: &Request) -> Result<(), Error> {
     let outputs = request.outputs();
     for path in &outputs {
         output::check_output(path, request.force)?;
     }
+    let inputs = std::iter::once(&request.old).chain(&request.more).filter(|path| path.as_os_str() != "-");
     // With --force the image, and only the image, may replace the old one.
-    output::check_distinct(outputs.iter().skip(1).chain([&request.old]).map(PathBuf::as_path))
+    output::check_distinct(outputs.iter().skip(1).chain(inputs).map(PathBuf::as_path))
 }
 
 /// The kernels that will boot the new image, with what each has to load to reach the runtime.

@@ -35,8 +35,10 @@ pub enum Layout {
 /// What to convert, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The old image.
+    /// The old image, or the first of several initrds.
     pub old: PathBuf,
+    /// The initrds that the boot loader puts after it, in order.
+    pub more: Vec<PathBuf>,
     /// The new image.
     pub new: PathBuf,
     /// Where modules are found that the image lacks.

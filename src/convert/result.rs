@@ -135,7 +135,10 @@ pub(super) fn done(
         btrfs: built.facts,
         facts,
     };
+    let next_steps =
+        prepared.wrapper.as_ref().map_or_else(Vec::new, |wrapper| wrapper.next_steps(&request.new));
     let mut conversion = dry_run(request, prepared);
+    conversion.notes.extend(next_steps.into_iter().map(Note::Found));
     conversion.notes.extend(built.notes.into_iter().map(Note::Found));
     conversion.new = Some(new);
     Ok(conversion)
@@ -172,7 +175,10 @@ fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
 
 /// What the RAM model has to know about the new image.
 fn facts(request: &Request, output: &mut Output) -> Result<Facts, Error> {
-    let file = output.image.read_back()?;
+    let file = match output.initrd.take() {
+        Some(initrd) => initrd,
+        None => output.image.read_back()?,
+    };
     // The user's limits are for the old image.
     let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
     let image = image::read(Arc::new(file), &request.new, &limits, &|_| ())?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
+use crate::container::{self, Input};
 use crate::error::Error;
 use crate::image::classify::{Classification, Sign, Verdict, classify};
 use crate::image::embedded::{Body, Carried, carried, rootfs};
@@ -124,8 +125,31 @@ pub struct Opened {
 /// # Errors
 /// [`crate::error::Kind::Input`] where it is none of the kinds of image that can be opened, or is damaged.
 pub fn open(path: &Path, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Opened, Error> {
-    let file = initrd::open(path)?;
-    read(Arc::new(file), path, limits, progress)
+    let input = container::open(&in_boot_order(path), limits)?;
+    let mut opened = of(&input, limits, progress)?;
+    opened.notes.splice(0..0, input.notes.iter().cloned().map(Note::Initrd));
+    opened.name = path.to_owned();
+    input.check_unchanged()?;
+    Ok(opened)
+}
+
+/// Opens the image in `input`, without the notes on what it is packed in.
+///
+/// # Errors
+/// As [`open`].
+pub fn of(input: &Input, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Opened, Error> {
+    read(Arc::clone(&input.initrd), &input.name, limits, progress)
+}
+
+/// The files that `path` names: itself, or several in boot order with `+` between, if there are such files.
+fn in_boot_order(path: &Path) -> Vec<PathBuf> {
+    let parts: Vec<PathBuf> =
+        path.to_str().map_or_else(Vec::new, |text| text.split('+').map(PathBuf::from).collect());
+    if parts.len() > 1 && !path.exists() && parts.iter().all(|part| part.is_file()) {
+        parts
+    } else {
+        vec![path.to_owned()]
+    }
 }
 
 /// Opens the image with the bytes `source`; `name` is its name in errors.

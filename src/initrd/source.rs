@@ -12,8 +12,8 @@ use super::stop::{Damaged, Halt};
 use super::{Initrd, Segment};
 use crate::bytes::ReadAt;
 use crate::codec::{Encoding, decoder, dictionary};
-use crate::container;
 use crate::error::{Error, Kind};
+use crate::magic;
 
 const CHUNK: usize = 256 << 10;
 /// `BOOTCONFIG_MAGIC` of the kernel's include/linux/bootconfig.h.
@@ -306,9 +306,9 @@ impl Segments<'_> {
                     format!("put {missing} more zero {} before it", if missing == 1 { "byte" } else { "bytes" }),
                 )
             } else {
-                let ahead = container::window(self.source, at);
-                let what = format!("{}: expected a newc archive, plain or compressed", container::name(&ahead));
-                (what, container::next_step(&ahead).to_owned())
+                let ahead = magic::window(self.source, at);
+                let what = format!("{}: expected a newc archive, plain or compressed", magic::name(&ahead));
+                (what, magic::next_step(&ahead).to_owned())
             };
             let words = "invalid magic at start of compressed archive";
             Halt::new(words, at, what, &remedy).map(|e| e.segment(number).at(at))
@@ -465,7 +465,7 @@ impl Packed<'_> {
                     ("zeros at the start of the archive".to_owned(), "pack the archive without them")
                 } else {
                     let ahead = stream.fill_buf().unwrap_or_default();
-                    (format!("{} inside", container::name(ahead)), container::next_step(ahead))
+                    (format!("{} inside", magic::name(ahead)), magic::next_step(ahead))
                 };
                 let what = format!("{what}: expected a newc archive");
                 return Err(Halt::new("no cpio magic", 0, what, remedy));
@@ -473,7 +473,7 @@ impl Packed<'_> {
             let Some(byte) = next else { return Ok(unpadded) };
             if byte != b'0' {
                 let ahead = stream.fill_buf().unwrap_or_default();
-                let what = format!("{} after an entry: expected a newc header", container::name(ahead));
+                let what = format!("{} after an entry: expected a newc header", magic::name(ahead));
                 let remedy = "pack the segments one after the other, not in each other";
                 return Err(Halt::new("junk within compressed archive", stream.offset(), what, remedy));
             }

@@ -32,6 +32,7 @@ pub use facts::{Decompressors, Facts, ImageSize, Sections};
 pub use find::find;
 pub use modules::{KernelModules, Module};
 pub(crate) use release::Release;
+pub(crate) use vmlinuz::unpack;
 
 /// The largest kernel file that is read.
 const MAX_VMLINUZ: u64 = 256 << 20;

@@ -67,7 +67,8 @@ fn is_kernel(bytes: &[u8]) -> bool {
     banner(bytes).is_some()
 }
 
-fn unpack(file: &[u8]) -> Option<Vec<u8>> {
+/// The kernel in `file`, without its compression; `None` if none is recognised.
+pub(crate) fn unpack(file: &[u8]) -> Option<Vec<u8>> {
     let payload = bzimage_payload(file).or_else(|| zboot_payload(file));
     if let Some(unpacked) = payload.map(decode).filter(|k| is_kernel(k)) {
         return Some(unpacked);

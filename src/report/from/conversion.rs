@@ -64,6 +64,7 @@ fn new_file(path: String, new: &New) -> ImageFile {
         ("cpio around it", new.parts.squashfs_cpio - inside, "headers, padding, /etc/cmdline.d"),
         ("boot initramfs", new.parts.front_end, "mounts the runtime and starts the system's own init"),
         ("boot configuration", new.parts.bootconfig, "unchanged, byte for byte"),
+        ("kernel and headers", new.parts.around, "what the initrd is packed in, as in the old image"),
         ("squashfs.img, separate", separate, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
     ];
     ImageFile { path, size: total, parts: Part::list(total, parts) }
