@@ -115,6 +115,12 @@ impl Error {
             .file(std::env::temp_dir())
             .hint("set TMPDIR to a directory with more room")
     }
+    /// A thread that cannot be started: [`Kind::Io`].
+    pub fn thread(source: io::Error) -> Self {
+        Self::new(Kind::Io, "no thread can be started")
+            .caused_by(source)
+            .hint("raise the limit on processes (ulimit -u, or pids.max of the control group)")
+    }
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

@@ -4,37 +4,56 @@ mod cli;
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread;
 
 use btrsquash::{error, scratch};
 use clap::Parser;
 use cli::args::{Cli, Command};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// Ends the program as signals do, but leaves nothing behind.
-fn sweep_before_the_end() -> io::Result<()> {
-    // What whoever started us has ignored (nohup, a shell's background jobs) stays so (proc_pid_status(5)).
+/// Signals that end a program unless it does something about them, and that leave it time to.
+const ENDING: [i32; 10] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGXCPU];
+
+/// Has signals end the program as usual, but only after child processes have ended and temporary files are gone.
+fn clean_up_on_signals() -> io::Result<()> {
+    // A write beyond the limit on file sizes then fails as on a full disk, with an error that names the file.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
+    // Signals that our parent ignores (nohup, background jobs of a shell) stay ignored (proc_pid_status(5)).
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let watched = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let mut signals = Signals::new(watched)?;
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            scratch::sweep();
+    let watched: Vec<i32> = ENDING.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0).collect();
+    // Signals are caught only once the thread that acts on them runs.
+    let (ready, registered) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let mut signals = Signals::new(watched);
+        let result = signals.as_ref().map(|_| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+        let _ = ready.send(result);
+        if let Ok(signals) = &mut signals
+            && let Some(signal) = signals.forever().next()
+        {
+            scratch::clean_up();
             let _ = emulate_default_handler(signal);
+            std::process::exit(128 + signal);
         }
-    });
-    Ok(())
+    })?;
+    registered.recv().unwrap_or(Ok(()))
 }
 
 fn main() -> ExitCode {
-    if let Err(e) = sweep_before_the_end() {
-        cli::complain(&anyhow::Error::new(e).context("signals cannot be watched"));
+    if let Err(e) = clean_up_on_signals() {
+        cli::complain(
+            &anyhow::Error::new(e)
+                .context("warning: a signal will leave temporary files behind, because it cannot be caught"),
+        );
     }
-    // clap itself ends with 2 for bad usage and 0 for --help.
+    // clap itself exits with 2 on a usage error and with 0 after --help.
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(failure) => {

@@ -8,9 +8,10 @@ use btrsquash::contract::RuntimeFrom;
 use btrsquash::convert::{FrontEndChoice, Layout, Request, Stage};
 use btrsquash::error::Error;
 use btrsquash::initrd;
+use btrsquash::output::{self, OutputFile};
 use btrsquash::report::{self, Report, budget, from};
 
-use super::output::{ReportFiles, print};
+use super::output::{ReportFiles, print_to};
 use super::progress::Progress;
 
 /// Converts an image and reports.
@@ -19,15 +20,18 @@ use super::progress::Progress;
 /// Those of the conversion, and broken budgets.
 pub fn convert(options: &Convert) -> anyhow::Result<()> {
     let request = request(options)?;
-    let files = ReportFiles::new(&options.report, options.html.as_deref(), options.force)?;
-    let mut others = request.outputs();
-    others.push(request.old.clone());
-    others.extend(request.more.iter().cloned());
-    files.check_apart_from(&others)?;
+    let inputs: Vec<&Path> = request.inputs().collect();
+    let files = ReportFiles::new(
+        &options.report,
+        options.html.as_deref(),
+        options.force,
+        &inputs,
+        &request.outputs(),
+    )?;
     let measured = options.measured.iter().map(|text| measured(text)).collect::<Result<Vec<_>, _>>()?;
 
     let progress = Progress::new(options.quiet);
-    let result = btrsquash::convert::convert(&request, &|stage, done, total| {
+    let (result, mut outputs) = btrsquash::convert::convert(&request, &|stage, done, total| {
         progress.bytes(name(stage), done, total)
     })?;
     drop(progress);
@@ -48,10 +52,16 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
         conversion.budgets = limits.judge(new.size, conversion.ram_after.as_ref());
     }
     let report = Report::Conversion(&conversion);
-    files.write(&report)?;
-    if options.json || !options.quiet {
-        print(&report, options.json)?;
+    // Everything that can fail comes before the files get their names, which they get together.
+    outputs.extend(files.write(&report)?);
+    for file in &mut outputs {
+        file.sync()?;
     }
+    let image_on_stdout = outputs.iter().any(OutputFile::is_stdout);
+    if options.json || !options.quiet {
+        print_to(&report, options.json, image_on_stdout)?;
+    }
+    output::commit(outputs)?;
     Ok(budget::check(&conversion.budgets)?)
 }
 

@@ -7,7 +7,7 @@ use crate::cli::args::Diff;
 use btrsquash::compare::{self, DiffOptions};
 use btrsquash::image::Opened;
 use btrsquash::report::{Report, budget, from};
-use btrsquash::{image, initrd};
+use btrsquash::{image, initrd, output};
 
 use super::output::{ReportFiles, print};
 use super::progress::Progress;
@@ -17,7 +17,8 @@ use super::progress::Progress;
 /// # Errors
 /// Those of reading the images, and broken budgets.
 pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
-    let files = ReportFiles::new(&[], options.html.as_deref(), options.force)?;
+    let files =
+        ReportFiles::new(&[], options.html.as_deref(), options.force, &[&options.old, &options.new], &[])?;
     let limits =
         initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: options.accept_partial };
     let progress = Progress::new(false);
@@ -30,8 +31,9 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     difference.budgets = budgets.judge(new.size(), difference.new.ram.as_ref());
     let report = Report::Difference(&difference);
-    files.write(&report)?;
+    let outputs = files.write(&report)?;
     print(&report, options.json)?;
+    output::commit(outputs)?;
     budget::check(&difference.budgets)?;
     Ok(ExitCode::from(u8::from(options.exit_code && !difference.is_same())))
 }

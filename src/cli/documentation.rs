@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::cli::args::Cli;
-use anyhow::Context;
-use btrsquash::output::OutputFile;
+use btrsquash::error::Error;
+use btrsquash::output::{Options, OutputFile};
 use clap::CommandFactory;
 use clap_mangen::Man;
 
@@ -21,14 +21,14 @@ pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     output::write(&String::from_utf8_lossy(&text))
 }
 
-/// `btrsquash man`: the main page, or one page a subcommand into a folder.
+/// `btrsquash man`: the main page on stdout, or one page for each subcommand in a directory.
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn man(folder: Option<&Path>) -> anyhow::Result<()> {
+pub fn man(directory: Option<&Path>) -> anyhow::Result<()> {
     let mut command = Cli::command();
     command.build();
-    let Some(folder) = folder else {
+    let Some(directory) = directory else {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
         return output::write(&String::from_utf8_lossy(&text));
@@ -38,14 +38,15 @@ pub fn man(folder: Option<&Path>) -> anyhow::Result<()> {
         let name = format!("btrsquash-{}", sub.get_name());
         pages.push((name.clone(), sub.clone().name(name)));
     }
+    let mut files = Vec::new();
     for (name, command) in pages {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
-        // Pages are made anew by every call: an older version's are replaced.
-        let path = folder.join(format!("{name}.1"));
-        let mut file = OutputFile::create(&path, true)?;
-        file.write_all(&text).with_context(|| format!("writing {}", path.display()))?;
-        file.commit()?;
+        // The pages of an older version are replaced.
+        let path = directory.join(format!("{name}.1"));
+        let mut file = OutputFile::create(&path, Options::new(true))?;
+        file.write_all(&text).map_err(|e| Error::writing(e).file(&path))?;
+        files.push(file);
     }
-    Ok(())
+    Ok(btrsquash::output::commit(files)?)
 }

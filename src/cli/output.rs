@@ -3,13 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use btrsquash::error::Error;
-use btrsquash::output::{OutputFile, check_distinct, check_output};
+use btrsquash::output::{Options, OutputFile, check_distinct, check_output};
 use btrsquash::report::document::visible;
 use btrsquash::report::{Exporter, Html, Json, Report, Terminal, exporter_for};
 
-/// The width where there is no terminal to ask.
+/// The width of text that does not go to a terminal.
 const WIDTH: usize = 100;
 
 /// Whether to colour what goes to `stream` (<https://no-color.org>).
@@ -22,7 +21,7 @@ fn colour(stream: &impl IsTerminal) -> bool {
 /// Prints an error: the sentence, then what to do.
 pub fn complain(failure: &anyhow::Error) {
     let mark = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-    // What an image says of itself is part of it. The hint stands on a line of its own.
+    // Names from an image are part of it. The hint is on a line of its own.
     let mut causes = Vec::new();
     for cause in failure.chain() {
         causes.push(cause.to_string());
@@ -32,16 +31,34 @@ pub fn complain(failure: &anyhow::Error) {
         }
     }
     let text: Vec<String> = causes.join(": ").lines().map(visible).collect();
-    // Nothing can be done where stderr is closed too.
+    // Nothing can be done if stderr is closed, too.
     let _ = writeln!(io::stderr(), "{mark} {}", text.join("\n"));
 }
 
-/// Prints a report, as JSON or for people. A reader that has seen enough is no error: the exit code still tells the
-/// result.
+/// Prints a report, as JSON or for people. A reader that closes the pipe early is no error: the exit code is still that
+/// of the result.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    print_to(report, json, false)
+}
+
+/// As [`print`], but on stderr if stdout carries the image itself.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_to(report: &Report, json: bool, on_stderr: bool) -> anyhow::Result<()> {
+    if on_stderr {
+        let text = if json {
+            Json.export(report)?
+        } else {
+            Terminal { colour: colour(&io::stderr()), width: WIDTH }.export(report)?
+        };
+        // As with other messages, a closed stderr changes nothing.
+        let _ = io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
     let stdout = io::stdout();
     let text = if json {
         Json.export(report)?
@@ -52,67 +69,68 @@ pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
     write(&text)
 }
 
-/// Writes `text` to stdout, as far as anyone reads it.
+/// Writes `text` to stdout, up to where its reader closes the pipe.
 ///
 /// # Errors
-/// [`btrsquash::error::Kind::Usage`] when it cannot be written.
+/// When it cannot be written.
 pub fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::usage(format!("stdout cannot be written: {e}")).into())
+            Err(Error::writing(e).file("standard output").into())
         }
         _ => Ok(()),
     }
 }
 
-/// Files that get the report beside stdout.
+/// Files that get the report, in addition to stdout.
 pub struct ReportFiles {
     files: Vec<(PathBuf, Box<dyn Exporter>)>,
-    force: bool,
+    options: Options,
 }
 
 impl ReportFiles {
-    /// Fails before the work where a file could not be written after it.
+    /// Fails before the work if a file could not be written after it, or is one of `inputs` or of the `others` that will
+    /// be written. Reports quote the inputs, so they are no more readable than those.
     ///
     /// # Errors
-    /// For an ending that is no format, an existing file without `force`, a folder that cannot be written.
-    pub fn new(reports: &[PathBuf], html: Option<&Path>, force: bool) -> anyhow::Result<Self> {
+    /// For an unknown extension, an existing file without `force`, a directory that cannot be written.
+    pub fn new(
+        reports: &[PathBuf],
+        html: Option<&Path>,
+        force: bool,
+        inputs: &[&Path],
+        others: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        let options =
+            inputs.iter().fold(Options::new(force), |options, path| options.no_more_readable_than(path));
         let mut files: Vec<(PathBuf, Box<dyn Exporter>)> = Vec::new();
         for file in reports {
             files.push((file.clone(), exporter_for(file)?));
         }
         files.extend(html.map(|file| (file.to_owned(), Box::new(Html) as Box<dyn Exporter>)));
         for (file, _) in &files {
-            check_output(file, force)?;
+            check_output(file, options)?;
         }
-        check_distinct(files.iter().map(|(file, _)| file.as_path()))?;
-        Ok(Self { files, force })
+        let outputs = files.iter().map(|(file, _)| file).chain(others).map(PathBuf::as_path);
+        check_distinct(outputs, inputs.iter().copied())?;
+        Ok(Self { files, options })
     }
 
-    /// Fails where one of them is one of `others` too.
-    ///
-    /// # Errors
-    /// [`btrsquash::error::Kind::Usage`].
-    pub fn check_apart_from(&self, others: &[PathBuf]) -> anyhow::Result<()> {
-        for other in others {
-            let files = self.files.iter().map(|(file, _)| file.as_path());
-            check_distinct(files.chain([other.as_path()]))?;
-        }
-        Ok(())
-    }
-
-    /// Writes them all.
+    /// Writes them all, without giving them their names yet.
     ///
     /// # Errors
     /// When one cannot be written.
-    pub fn write(&self, report: &Report) -> anyhow::Result<()> {
-        for (path, exporter) in &self.files {
-            let text = exporter.export(report)?;
-            let mut file = OutputFile::create(path, self.force)?;
-            file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-            file.commit()?;
-        }
-        Ok(())
+    pub fn write(&self, report: &Report) -> anyhow::Result<Vec<OutputFile>> {
+        self.files
+            .iter()
+            .map(|(path, exporter)| {
+                let text = exporter.export(report)?;
+                let mut file = OutputFile::create(path, self.options)?;
+                file.write_all(text.as_bytes()).map_err(|e| Error::writing(e).file(path))?;
+                file.sync()?;
+                Ok(file)
+            })
+            .collect()
     }
 }

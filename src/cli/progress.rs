@@ -17,7 +17,8 @@ impl Progress {
     pub fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        if shown {
+        // indicatif panics if the thread that turns the spinner cannot be started.
+        if shown && std::thread::Builder::new().spawn(|| ()).is_ok() {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
         Self { bar, stage: Mutex::new(String::new()) }

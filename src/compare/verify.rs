@@ -95,9 +95,16 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     }
     let (expected, additions, early) = expected(old, new);
     let (found, whole) = thread::scope(|scope| {
-        let whole = scope.spawn(|| read_all(&new.layers));
+        let read = || read_all(&new.layers);
+        let whole = thread::Builder::new().spawn_scoped(scope, read);
         let found = trees(&expected, &new.system, ReadOrder::New);
-        let whole = whole.join().unwrap_or_else(|_| Err(Error::input("the runtime could not be read")));
+        let whole = match whole {
+            Ok(thread) => {
+                thread.join().unwrap_or_else(|_| Err(Error::input("the runtime could not be read")))
+            }
+            // No thread is to be had: one after the other.
+            Err(_) => read(),
+        };
         (found, whole)
     });
     let found = found.map_err(|e| if e.place.file.is_none() { e.file(&new.name) } else { e })?;

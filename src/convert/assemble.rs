@@ -21,7 +21,7 @@ use crate::initrd;
 use crate::output::OutputFile;
 use crate::ram;
 
-/// The files written so far; they get their names in [`Output::commit`].
+/// The files written so far. They have no names yet.
 pub(super) struct Output {
     pub(super) image: OutputFile,
     /// The initrd, if the image is something around it.
@@ -34,12 +34,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Gives every file its name, the image last.
-    pub(super) fn commit(self) -> Result<(), Error> {
-        for file in self.beside {
-            file.commit()?;
-        }
-        self.image.commit()
+    /// All of the files, the image last.
+    pub(super) fn files(self) -> Vec<OutputFile> {
+        let mut files = self.beside;
+        files.push(self.image);
+        files
     }
 }
 
@@ -69,7 +68,7 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
         front_end: &built.packed,
         time: prepared.time,
     };
-    let mut image = OutputFile::create(&request.new, request.force)?;
+    let mut image = OutputFile::create(&request.new, request.output_options())?;
     let failed = |e| Error::writing(e).file(&request.new);
     let mut output = match &prepared.wrapper {
         None => {
@@ -94,14 +93,14 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
 /// Writes the runtime and the boot loader entries to files of their own.
 fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Result<()> {
     let path = runtime_file(&request.new);
-    let mut file = OutputFile::create(&path, request.force)?;
+    let mut file = OutputFile::create(&path, request.output_options())?;
     let mut squashfs = &built.squashfs;
     squashfs.rewind().context("reading the squashfs back")?;
     let bytes = std::io::copy(&mut squashfs, &mut file).context("copying the squashfs")?;
     file.flush().context("copying the squashfs")?;
     output.beside.push(file);
     let entries = entries_file(&request.new);
-    let mut file = OutputFile::create(&entries, request.force)?;
+    let mut file = OutputFile::create(&entries, request.output_options())?;
     file.write_all(delivery::entries(request, &path).as_bytes())
         .map_err(|e| Error::writing(e).file(&entries))?;
     output.beside.push(file);

@@ -60,7 +60,8 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     let (facts, notes) = (image.facts(), image.notes().to_vec());
     let total = image.len();
     let (front_end, written) = thread::scope(|scope| {
-        let front_end = scope.spawn(|| front_end(request, prepared, &cores));
+        let make = || front_end(request, prepared, &cores);
+        let front_end = thread::Builder::new().spawn_scoped(scope, make);
         let written = squashfs::write(
             &image,
             "LiveOS/rootfs.img",
@@ -70,7 +71,11 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
             target,
             &|done| watch(Stage::Compress, done, total),
         );
-        let front_end = front_end.join().map_err(|_| Error::input("the front-end could not be made"));
+        let front_end = match front_end {
+            Ok(thread) => thread.join().map_err(|_| Error::failed("the boot initramfs could not be made")),
+            // No thread is to be had: one after the other.
+            Err(_) => Ok(make()),
+        };
         (front_end, written)
     });
     let (front_end, packed) = front_end??;

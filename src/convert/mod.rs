@@ -21,29 +21,30 @@ pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old};
 use crate::bytes::pieces;
 use crate::container::{self, Input};
 use crate::error::{Error, Kind};
+use crate::output::OutputFile;
 use crate::scratch::Directory;
 
-/// Converts an image. The result says what was done; with [`Request::dry_run`] nothing is written.
+/// Converts an image. Returns what was done and the files that were written. They have no names until
+/// [`crate::output::commit`] gives them theirs, together with any other file that is to appear with them or not at all.
+/// With [`Request::dry_run`] nothing is written.
 ///
 /// # Errors
 /// [`crate::error::Error`] somewhere in the chain decides the exit code.
-pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<Conversion> {
+pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<(Conversion, Vec<OutputFile>)> {
     let inputs: Vec<_> = std::iter::once(&request.old).chain(&request.more).cloned().collect();
     let input = container::open(&inputs, &request.limits)?;
     let (request, _directory) = with_kernel(request, &input)?;
     let request = &request;
     let prepared = preflight::prepare(request, &input, watch)?;
     if request.dry_run {
-        return Ok(result::dry_run(request, prepared));
+        return Ok((result::dry_run(request, prepared), Vec::new()));
     }
     let built = build::build(request, &prepared, watch)?;
     watch(Stage::Write, 0, 0);
     let mut output = assemble::write(request, &prepared, &built)?;
-    // Whatever fails has to fail before a file gets its name.
     let conversion = result::done(request, prepared, built, &mut output)?;
     input.check_unchanged()?;
-    output.commit()?;
-    Ok(conversion)
+    Ok((conversion, output.files()))
 }
 
 /// The request with the kernel that comes with the initrd, unless the user named one; it is in the directory.

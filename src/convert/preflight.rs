@@ -179,11 +179,9 @@ fn check_wrapper(request: &Request, old: &Input) -> Result<(), Error> {
 fn check_outputs(request: &Request) -> Result<(), Error> {
     let outputs = request.outputs();
     for path in &outputs {
-        output::check_output(path, request.force)?;
+        output::check_output(path, request.output_options())?;
     }
-    let inputs = std::iter::once(&request.old).chain(&request.more).filter(|path| path.as_os_str() != "-");
-    // With --force the image, and only the image, may replace the old one.
-    output::check_distinct(outputs.iter().skip(1).chain(inputs).map(PathBuf::as_path))
+    output::check_distinct(outputs.iter().map(PathBuf::as_path), request.inputs())
 }
 
 /// The kernels that will boot the new image, with what each has to load to reach the runtime.

@@ -1,11 +1,12 @@
 //! What to convert, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::codec::Compression;
 use crate::contract::{Overlay, RuntimeFrom};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
+use crate::output;
 
 /// Which front-end to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,33 @@ pub struct Request {
 }
 
 impl Request {
+    /// Every file that is read, the old image first; standard input is none.
+    pub fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let front_end = match &self.front_end {
+            FrontEndChoice::File(path) => Some(path),
+            FrontEndChoice::Auto | FrontEndChoice::Dracut { .. } | FrontEndChoice::BuiltIn => None,
+        };
+        [&self.old]
+            .into_iter()
+            .chain(&self.more)
+            .chain(front_end)
+            .chain(&self.kernel)
+            .chain(&self.modules)
+            .map(PathBuf::as_path)
+            .filter(|path| path.as_os_str() != "-")
+    }
+
+    /// How the outputs are made: no more readable than the images whose content they hold.
+    pub(super) fn output_options(&self) -> output::Options {
+        let images = [&self.old].into_iter().chain(&self.more);
+        let options = images
+            .fold(output::Options::new(self.force), |options, image| options.no_more_readable_than(image));
+        match &self.front_end {
+            FrontEndChoice::File(path) => options.no_more_readable_than(path),
+            FrontEndChoice::Auto | FrontEndChoice::Dracut { .. } | FrontEndChoice::BuiltIn => options,
+        }
+    }
+
     /// Everything that is to be written: the new image first.
     #[must_use]
     pub fn outputs(&self) -> Vec<PathBuf> {

@@ -12,7 +12,7 @@ use super::stop::{Damaged, Halt};
 use super::{Initrd, Segment};
 use crate::bytes::ReadAt;
 use crate::codec::{Encoding, decoder, dictionary};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::magic;
 
 const CHUNK: usize = 256 << 10;
@@ -431,7 +431,7 @@ impl Packed<'_> {
             let (source, range, position) = (self.source, self.range.clone(), self.position);
             let worker = thread::Builder::new()
                 .spawn_scoped(scope, move || unpack(source, range, position, encoding, &send))
-                .map_err(|e| Error::new(Kind::Io, "no thread can be started").caused_by(e))?;
+                .map_err(Error::thread)?;
             let mut stream = Unpacked { encoding, chunks, chunk: Vec::new(), at: 0, offset: 0 };
             let parsed = self.parse(&mut stream, rootfs, segment);
             segment.unpacked = stream.offset();

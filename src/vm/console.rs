@@ -127,6 +127,8 @@ pub struct Watcher {
 
 /// A pattern may stand across the border of two pieces of output: this much is looked at again.
 const OVERLAP: usize = 4096;
+/// Bytes of the console that are kept. A guest may print without end.
+const KEPT: usize = 4 << 20;
 
 impl Watcher {
     /// For what the user expects, and what is to fail.
@@ -149,7 +151,7 @@ impl Watcher {
         Self { expect, fail, signs, seen: Vec::new(), scanned: 0, held: None }
     }
 
-    /// All output so far.
+    /// The output so far, the last [`KEPT`] bytes of it at least.
     #[must_use]
     pub fn console(&self) -> &[u8] {
         &self.seen
@@ -159,6 +161,12 @@ impl Watcher {
     /// after more output the answer is that line again, longer, or a graver sign.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<Found> {
         self.seen.extend_from_slice(bytes);
+        if self.seen.len() > 2 * KEPT {
+            let dropped = self.seen.len() - KEPT;
+            self.seen.drain(..dropped);
+            self.scanned = self.scanned.saturating_sub(dropped);
+            self.held = self.held.map(|at| at.saturating_sub(dropped));
+        }
         let from = self.held.unwrap_or_else(|| self.scanned.saturating_sub(OVERLAP));
         self.scanned = self.seen.len();
         let found = self.scan(&self.seen[from..]);
@@ -247,6 +255,17 @@ mod tests {
         let found = watcher.feed(b"te error\r\n[ 2.80] more\r\n").unwrap();
         let line = "[ 2.79] Initramfs unpacking failed: write error".to_owned();
         assert_eq!(found, Found { verdict: Verdict::Unpacking(line), whole: true });
+    }
+
+    #[test]
+    fn a_flood_is_not_kept() {
+        let mut watcher = Watcher::new(Regex::new("Select a language").ok(), None);
+        let line = [b'x'; 10_000];
+        for _ in 0..2000 {
+            assert_eq!(watcher.feed(&line), None);
+            assert!(watcher.console().len() <= 2 * KEPT);
+        }
+        assert!(watcher.feed(b"Select a language\n").is_some_and(|found| found.whole));
     }
 
     #[test]

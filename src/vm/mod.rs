@@ -57,7 +57,7 @@ pub struct Outcome {
     pub duration: Duration,
     /// The last lines of the console.
     pub tail: Vec<String>,
-    /// All of the console.
+    /// The console, or the last megabytes of one that flooded.
     pub console: Vec<u8>,
 }
 
@@ -113,7 +113,8 @@ pub fn boot(options: &BootOptions) -> Result<Outcome, Error> {
                     let _ = log.write_all(&bytes);
                 }
                 let first = found.is_none();
-                found = watcher.feed(&bytes);
+                let again = watcher.feed(&bytes);
+                found = again.or(found);
                 match &found {
                     Some(found) if found.whole => break found.verdict.clone(),
                     Some(_) if first => end = Instant::now() + REST_OF_LINE,

@@ -3,17 +3,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::error::Error;
+use crate::scratch::Process;
 
 /// The machine a kernel is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +125,7 @@ pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Erro
             match probe.output(Duration::from_secs(8).saturating_sub(start.elapsed())) {
                 Output::Bytes(bytes) => {
                     seen.extend_from_slice(&bytes);
+                    seen.drain(..seen.len().saturating_sub(2 * CHUNK));
                     if seen.windows(STARTED.len()).any(|window| window == STARTED) {
                         break None;
                     }
@@ -154,9 +153,14 @@ pub enum Output {
     Ended,
 }
 
+/// Most bytes of the console that are read at once.
+const CHUNK: usize = 16 << 10;
+/// Most pieces of the console that wait to be looked at.
+const CHUNKS: usize = 16;
+
 /// A running machine; killed when it is dropped.
 pub struct Running {
-    child: Child,
+    process: Process,
     console: Receiver<Vec<u8>>,
     errors: Option<thread::JoinHandle<String>>,
 }
@@ -208,35 +212,41 @@ impl Running {
         arguments.extend(more.iter().map(OsString::from));
         let mut command = Command::new(machine.program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        end_with_us(&mut command);
-        let mut child = command.spawn().map_err(|e| match e.kind() {
+        let mut process = Process::spawn(&mut command).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
                 .hint(format!("apt install {}", machine.package)),
             _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
         })?;
-        let (send, console) = channel();
-        if let Some(mut stdout) = child.stdout.take() {
-            thread::spawn(move || {
-                let mut buffer = [0; 16 << 10];
+        // A guest that prints without end waits until its output is read.
+        let (send, console) = sync_channel(CHUNKS);
+        if let Some(mut stdout) = process.child().stdout.take() {
+            let read = move || {
+                let mut buffer = [0; CHUNK];
                 while let Ok(count @ 1..) = stdout.read(&mut buffer) {
                     if send.send(buffer[..count].to_vec()).is_err() {
                         break;
                     }
                 }
-            });
+            };
+            thread::Builder::new().spawn(read).map_err(Error::thread)?;
         }
-        let errors = child.stderr.take().map(|stderr| {
-            thread::spawn(move || {
+        let read = |stderr: std::process::ChildStderr| {
+            thread::Builder::new().spawn(move || {
                 let mut text = Vec::new();
                 let _ = stderr.take(64 << 10).read_to_end(&mut text);
                 String::from_utf8_lossy(&text).trim().to_owned()
             })
-        });
-        Ok(Self { child, console, errors })
+        };
+        let errors = process.child().stderr.take().map(read).transpose().map_err(Error::thread)?;
+        Ok(Self { process, console, errors })
     }
 
-    /// The next output, waited for as long as `patience`.
+    /// The next output, waited for as long as `patience`. [`Output::Nothing`] if that is zero, however much there is: a
+    /// caller with a deadline is not kept beyond it.
     pub fn output(&mut self, patience: Duration) -> Output {
+        if patience.is_zero() {
+            return Output::Nothing;
+        }
         match self.console.recv_timeout(patience) {
             Ok(bytes) => Output::Bytes(bytes),
             Err(RecvTimeoutError::Timeout) => Output::Nothing,
@@ -246,25 +256,8 @@ impl Running {
 
     /// How QEMU ended, with its own words, once its console is closed.
     pub fn end_in_place(&mut self) -> String {
-        let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let status = self.process.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let errors = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if errors.is_empty() { status } else { format!("{status}: {errors}") }
-    }
-}
-
-/// Has the kernel end the machine when we are killed, which leaves no time to do it ourselves (prctl(2),
-/// `PR_SET_PDEATHSIG`): it would run on for good, with all of its memory.
-#[expect(unsafe_code, reason = "what runs between fork and exec is for the caller to vouch for")]
-fn end_with_us(command: &mut Command) {
-    // SAFETY: one system call that allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

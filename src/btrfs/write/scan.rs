@@ -207,7 +207,10 @@ pub fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Scanned>,
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(work);
+            // Fewer threads do the same work.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
         work();
     });

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::frontend::Plan;
 use crate::initrd::{self, Limits};
 use crate::kernel::KernelModules;
-use crate::scratch::Directory;
+use crate::scratch::{self, Directory};
 use crate::tree::Node;
 
 /// Where programs are looked for, by us and by dracut.
@@ -76,13 +76,12 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
                 .hint(format!("install {package}, or use --front-end built-in")));
         }
     }
-    let output = dracut
-        .command(&dracut.program, Path::new("/"))
-        .arg("--version")
-        .output()
-        .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
+    let mut command = dracut.command(&dracut.program, Path::new("/"));
+    let command = command.arg("--version");
+    let (_, text) =
+        scratch::run(command, false).map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
     // `dracut 059-4`
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&text);
     dracut.version =
         text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or_else(
             || Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
@@ -162,16 +161,16 @@ impl Dracut {
 }
 
 /// A folder that goes when it is dropped, in TMPDIR or in the file tree whose dracut is run.
-fn scratch(root: Option<&Path>) -> Result<Directory, Error> {
+fn temporary_directory(root: Option<&Path>) -> Result<Directory, Error> {
     Directory::new(root.map(|root| root.join("tmp")).as_deref()).map_err(|e| {
-        Error::failed(format!("no temporary folder for dracut: {e}"))
-            .hint("set TMPDIR to a folder with 200 MB of free space")
+        Error::failed(format!("no temporary directory for dracut: {e}"))
+            .hint("set TMPDIR to a directory with 200 MB of free space")
     })
 }
 
 /// An error with the last lines that a program wrote.
-fn last_words(program: &str, status: std::process::ExitStatus, stdout: &[u8], stderr: &[u8]) -> Error {
-    let text = format!("{}{}", String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
+fn last_words(program: &str, status: std::process::ExitStatus, text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(8)..].join("\n  ");
     Error::failed(format!("{program} failed ({status})")).hint(format!("its last words:\n  {tail}"))
@@ -180,7 +179,7 @@ fn last_words(program: &str, status: std::process::ExitStatus, stdout: &[u8], st
 /// Runs dracut and reads the image that it made.
 pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     let modules = dracut.wanted_modules(plan)?.join(" ");
-    let folder = scratch(dracut.root.as_deref())?;
+    let folder = temporary_directory(dracut.root.as_deref())?;
     let io = |e: std::io::Error| Error::failed(format!("dracut's temporary folder: {e}"));
     let empty = folder.path().join("conf.d");
     fs::create_dir(&empty).map_err(io)?;
@@ -200,8 +199,8 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     };
     let image = folder.path().join("image");
     let temporary = inside(folder.path());
-    let output = dracut
-        .command(&dracut.program, &temporary)
+    let mut command = dracut.command(&dracut.program, &temporary);
+    command
         .args(["--conf", "/dev/null", "--confdir"])
         .arg(inside(&empty))
         .arg("--tmpdir")
@@ -226,11 +225,11 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
         ])
         .args(["--kver", first(plan.kernels)])
         .arg(inside(&image))
-        .current_dir(folder.path())
-        .output()
+        .current_dir(folder.path());
+    let (status, text) = scratch::run(&mut command, true)
         .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
-    let failed = || last_words("dracut", output.status, &output.stdout, &output.stderr);
-    if !output.status.success() {
+    let failed = || last_words("dracut", status, &text);
+    if !status.success() {
         return Err(failed());
     }
     let source = File::open(&image).map_err(|_| failed())?;
@@ -278,7 +277,7 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
 ///
 /// Nothing that an image names becomes a host path: a module is staged under its own, checked name.
 pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let folder = scratch(None)?;
+    let folder = temporary_directory(None)?;
     let io = |e: std::io::Error| Error::failed(format!("the temporary folder for depmod: {e}"));
     let base = folder.path().join("lib/modules").join(&kernel.version);
     let settings = folder.path().join("depmod.d");
@@ -300,22 +299,21 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         kernel.modules_builtin_modinfo.as_deref().unwrap_or_default(),
     )
     .map_err(io)?;
-    let output = Command::new("depmod")
+    let mut command = Command::new("depmod");
+    command
         .env_clear()
         .env("PATH", PATH)
         .arg("-b")
         .arg(folder.path())
         .arg("-C")
         .arg(&settings)
-        .arg(&kernel.version)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| {
-            Error::missing(format!("depmod does not start: {e}"))
-                .hint("install kmod, or use --front-end built-in")
-        })?;
-    if !output.status.success() {
-        return Err(last_words("depmod", output.status, &output.stdout, &output.stderr));
+        .arg(&kernel.version);
+    let (status, text) = scratch::run(&mut command, true).map_err(|e| {
+        Error::missing(format!("depmod does not start: {e}"))
+            .hint("install kmod, or use --front-end built-in")
+    })?;
+    if !status.success() {
+        return Err(last_words("depmod", status, &text));
     }
     let mut tables = Vec::new();
     for entry in fs::read_dir(&base).map_err(io)? {

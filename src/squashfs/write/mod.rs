@@ -72,8 +72,13 @@ pub fn write(
     let blocks = Blocks::new(content, regions, options);
     let ahead = Ahead::new(&blocks, cores);
     thread::scope(|scope| {
-        for _ in 0..cores.count() {
-            scope.spawn(|| ahead.work());
+        for number in 0..cores.count() {
+            match thread::Builder::new().spawn_scoped(scope, || ahead.work()) {
+                Ok(_) => {}
+                // Fewer threads do the same work.
+                Err(_) if number > 0 => break,
+                Err(e) => return Err(Error::thread(e)),
+            }
         }
         let mut written = Written { size: 0, content: blocks.len(), blocks: 0, holes: 0, stored: 0 };
         let mut failed = None;
