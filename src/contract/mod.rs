@@ -1,13 +1,22 @@
-//! What a converted image promises.
+//! What a converted image promises: its files, its configuration, and how the boot initramfs treats them.
+//!
+//! The library and the program that runs inside an image (src/guest) use the same code. This module therefore needs
+//! nothing but std, names no other module of the library, and builds with Rust 1.85, the compiler of Debian 13.
+//! `src/docs/image-format.md` describes the format for people.
 
 pub mod checksum;
-mod choices;
-pub mod inside;
-pub mod own;
+pub mod cmdline;
+mod config;
+mod lay;
+mod own;
 pub mod paths;
+mod resolve;
 
-pub use choices::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
+pub use config::{Config, FORMAT, FrontEnd, Handover, Overlay, RuntimeFormat, RuntimeFrom};
+pub use lay::{Kind, Outcome, Stat, Trees, lay};
+pub use own::{Own, appended};
+pub use resolve::{Lookup, MAX_SYMLINKS, Met, Trail, Unresolved, resolve};
 
-/// The name under which guests know this module: they are linked with nothing else of the library.
+/// The name under which the guest knows this module: it is linked with nothing else of the library.
 #[cfg(guest)]
 pub use crate as contract;

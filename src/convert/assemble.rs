@@ -13,13 +13,13 @@ use super::preflight::{Maker, Prepared};
 use super::request::{Layout, Request};
 use crate::bytes::ReadAt;
 use crate::contract::RuntimeFrom;
-use crate::contract::paths::CMDLINE_FILE;
+use crate::contract::cmdline;
+use crate::contract::paths::CMDLINE;
 use crate::error::Error;
-use crate::frontend::{built_in, dracut};
+use crate::frontend::{self, built_in, dracut};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 use crate::output::OutputFile;
-use crate::ram;
 
 /// The files written so far. They have no names yet.
 pub(super) struct Output {
@@ -48,13 +48,13 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
         prepared.image.segments.iter().filter(|s| s.early).map(initrd::Segment::range).collect();
     let split = request.layout == Layout::Split;
     let carry = if request.runtime == RuntimeFrom::Retained { Carry::Retained } else { Carry::Regular };
-    let cmdline = cmdline(request, prepared, built);
+    let cmdline = command_line(request, prepared, built);
     let checksum = checksum(request, prepared, built)?;
     let extra = |offset: u64| {
-        let mut files = vec![(CMDLINE_FILE.to_owned(), cmdline.clone().into_bytes())];
+        let mut files = vec![(CMDLINE.to_owned(), cmdline.clone().into_bytes())];
         files.extend(checksum.clone());
         if carry == Carry::Retained {
-            files.push(built_in::retained(offset, built.written.size));
+            files.push(frontend::retained_file(offset, built.written.size));
         }
         files
     };
@@ -115,17 +115,17 @@ fn checksum(
     built: &Built,
 ) -> anyhow::Result<Option<(String, Vec<u8>)>> {
     let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
-    if !in_image || !matches!(prepared.maker, Maker::BuiltIn) {
+    if !in_image || matches!(prepared.maker, Maker::File(_)) {
         return Ok(None);
     }
     let mut squashfs = &built.squashfs;
     squashfs.rewind().context("reading the squashfs back")?;
-    Ok(Some(built_in::made_with(&mut squashfs).context("reading the squashfs back")?))
+    Ok(Some(frontend::checksum_file(&mut squashfs).context("reading the squashfs back")?))
 }
 
 /// The content of the file in /etc/cmdline.d: where the root is, how it becomes writable, the user's own arguments, and
 /// the size of a runtime that is in RAM but not in the image.
-fn cmdline(request: &Request, prepared: &Prepared, built: &Built) -> String {
+fn command_line(request: &Request, prepared: &Prepared, built: &Built) -> String {
     let plan = prepared.plan(request);
     let mut line = match &prepared.maker {
         Maker::Dracut(_) | Maker::File(_) => dracut::cmdline(&plan, Some(&request.cmdline)),
@@ -133,8 +133,8 @@ fn cmdline(request: &Request, prepared: &Prepared, built: &Built) -> String {
     };
     line.truncate(line.trim_end().len());
     let outside = match request.runtime {
-        RuntimeFrom::Network(_) => Some(ram::FETCHED),
-        RuntimeFrom::Initramfs if request.layout == Layout::Split => Some(ram::BESIDE),
+        RuntimeFrom::Network(_) => Some(cmdline::FETCHED),
+        RuntimeFrom::Initramfs if request.layout == Layout::Split => Some(cmdline::LOADED_TOGETHER),
         _ => None,
     };
     if let Some(word) = outside {

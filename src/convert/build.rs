@@ -64,7 +64,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         let front_end = thread::Builder::new().spawn_scoped(scope, make);
         let written = squashfs::write(
             &image,
-            "LiveOS/rootfs.img",
+            crate::contract::paths::ROOTFS,
             image.regions(),
             &squashfs_options,
             &cores,
@@ -120,7 +120,7 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
     let plan = prepared.plan(request);
     let front_end = match &prepared.maker {
         Maker::Dracut(found) => dracut::build(found, &plan)?,
-        Maker::BuiltIn => built_in::build(&plan, &prepared.split.runtime)?,
+        Maker::BuiltIn => built_in::build(&plan)?,
         Maker::File(ready) => {
             let front_end = FrontEnd {
                 cpio: Vec::new(),

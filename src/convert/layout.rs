@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use crate::bytes::ReadAt;
-use crate::contract::paths::{RETAINED_ALIGNMENT, RETAINED_NAME};
+use crate::contract::paths::{OURS, RETAINED_ALIGNMENT, RETAINED_ENTRY, SQUASHFS};
 use crate::initrd::NewcWriter;
 use crate::tree::{Device, Node, mode};
 
@@ -136,25 +136,25 @@ impl Image<'_> {
         if let Some((squashfs, carry)) = self.squashfs {
             match carry {
                 Carry::Regular => {
-                    newc.header("squashfs.img", mode::S_IFREG | 0o444, &Node::Fifo, squashfs.len(), 0)?;
+                    newc.header(SQUASHFS, mode::S_IFREG | 0o444, &Node::Fifo, squashfs.len(), 0)?;
                 }
                 Carry::Retained => {
                     // The name is padded with NUL so that the body starts on a multiple of 4096. The directory
                     // before it matters: the kernel goes on with what the last entry's name left in next_state.
-                    folders(&mut newc, &mut made, RETAINED_NAME)?;
+                    folders(&mut newc, &mut made, RETAINED_ENTRY)?;
                     let name = loop {
                         let header = at + newc.written() + 110;
-                        let shortest = header + RETAINED_NAME.len() as u64 + 1;
+                        let shortest = header + RETAINED_ENTRY.len() as u64 + 1;
                         let name = shortest.next_multiple_of(RETAINED_ALIGNMENT) - header;
                         if name <= 4096 {
                             break name;
                         }
                         // Longer than PATH_MAX: one more entry moves the header to where it is not.
-                        newc.directory(".btrsquash", 0o755)?;
+                        newc.directory(OURS, 0o755)?;
                     };
                     // A device like /dev/null: no reader of cpio archives makes anything of its body.
                     let node = Node::CharDevice(Device { major: 1, minor: 3 });
-                    newc.header(RETAINED_NAME, mode::S_IFCHR | 0o400, &node, squashfs.len(), name as usize)?;
+                    newc.header(RETAINED_ENTRY, mode::S_IFCHR | 0o400, &node, squashfs.len(), name as usize)?;
                 }
             }
             parts.squashfs_offset = at + newc.written();
@@ -273,7 +273,7 @@ mod tests {
                 Carry::Retained => {
                     assert!(at.is_multiple_of(4096));
                     let (name, range) = &read.skipped_bodies[0];
-                    assert_eq!(name, RETAINED_NAME.as_bytes());
+                    assert_eq!(name, RETAINED_ENTRY.as_bytes());
                     assert_eq!(*range, at as u64..(at + squashfs.len()) as u64);
                 }
             }

@@ -65,11 +65,13 @@ impl Prepared {
         Plan {
             kernels: &self.modules,
             overlay: self.overlay,
+            format: crate::contract::RuntimeFormat::Btrfs,
             runtime: request.runtime.clone(),
             init: &self.init,
             handover: self.old.class.handover,
             not_carried: &self.not_carried,
             time: self.time,
+            tree: &self.split.runtime,
         }
     }
 }
@@ -237,7 +239,7 @@ fn notes(image: &Initrd, class: &Classification, kernels: &[Kernel], maker: &Mak
 /// Whether a file at this path shows that an initramfs can mount a live image.
 fn mounts_live_images(path: &[u8]) -> bool {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
-    name.starts_with(b"dmsquash-live-root") || path == built_in::CONFIG.as_bytes()
+    name.starts_with(b"dmsquash-live-root") || path == crate::contract::paths::CONFIG.as_bytes()
 }
 
 /// The old image with the init that `--init` names, if it is used.

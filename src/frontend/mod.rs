@@ -1,37 +1,48 @@
-//! The front-end: the small initramfs that mounts the runtime, makes it writable and hands over to the old /init.
+//! The boot initramfs: it mounts the runtime, makes it writable and hands over to the old init.
 
 pub mod built_in;
+mod common;
 pub mod dracut;
 
-use crate::contract::{Handover, Overlay, RuntimeFrom};
+use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
 use crate::kernel::KernelModules;
+use crate::tree::Tree;
 
-/// What a front-end is to do.
+pub use common::{checksum_file, retained_file};
+
+/// The program that is put into images (src/guest), built by src/build.rs.
+pub(crate) const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
+
+/// What a boot initramfs has to do.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
     /// The kernels it has to boot with, at least one.
     pub kernels: &'a [KernelModules],
-    /// How the runtime becomes writable when the command line does not say.
+    /// The overlay to use unless the command line asks for the other one.
     pub overlay: Overlay,
-    /// Where squashfs.img comes from.
+    /// What the squashfs holds.
+    pub format: RuntimeFormat,
+    /// Where the squashfs comes from.
     pub runtime: RuntimeFrom,
-    /// The old first program as an absolute path in the runtime (`/init` nearly always).
+    /// The old init as an absolute path in the runtime (`/init` nearly always).
     pub init: &'a str,
     /// How to hand over to it.
     pub handover: Handover,
-    /// Paths (no leading `/`) in the initramfs that are neither the front-end's nor appended by the user, such as the
+    /// Paths without a leading `/` that neither belong to the boot initramfs nor were appended by the user, such as the
     /// files of early cpio segments: they are not carried into the runtime.
     pub not_carried: &'a [String],
-    /// Time for every entry that we make, seconds since 1970.
+    /// Time of every entry that we make, seconds since 1970.
     pub time: i64,
+    /// The runtime, whose directories the boot initramfs has so that files can be appended in them.
+    pub tree: &'a Tree,
 }
 
-/// A front-end, ready to be compressed.
+/// A boot initramfs, not yet compressed.
 #[derive(Debug, Clone)]
 pub struct FrontEnd {
     /// One uncompressed newc archive with its trailer.
     pub cpio: Vec<u8>,
-    /// Who made it, for the report: `dracut 059`, `built-in`, a file's name.
+    /// What made it, for the report: `dracut 059`, `built-in`, a file's name.
     pub maker: String,
     /// What was chosen and why, a sentence each.
     pub notes: Vec<String>,

@@ -1,147 +1,241 @@
-//! Files that a user appended to the initrd go where they went: into the new root, at the same path.
+//! Lays appended files over the runtime in the file system; the rules are the contract's.
 
-use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::sys;
-use btrsquash::contract::inside;
+use btrsquash::contract::{
+    Config, Kind, Lookup, Met, Outcome, Own, Stat, Trees, Unresolved, appended, lay, paths, resolve,
+};
 
-/// Copies trees; remembers hard links.
-pub struct Carrier<'a> {
-    /// The tree that is copied into: its links stay inside.
-    root: &'a Path,
-    /// Paths that stay behind (absolute).
-    pub leave: &'a dyn Fn(&Path) -> bool,
-    links: HashMap<(u64, u64), PathBuf>,
-    device: u64,
-    /// What was carried that is no directory.
-    pub carried: Vec<PathBuf>,
-    /// Folders that hold something and have a name that something else was to have.
-    pub kept: Vec<PathBuf>,
-}
+use crate::sys;
 
-impl<'a> Carrier<'a> {
-    /// Copies what lies on the same file system as `from` into the tree at `root`, a path without links.
-    pub fn new(from: &Path, root: &'a Path, leave: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
-        Ok(Self {
-            root,
-            leave,
-            links: HashMap::new(),
-            device: fs::symlink_metadata(from)?.dev(),
-            carried: Vec::new(),
-            kept: Vec::new(),
+/// A directory tree of this machine, in which paths are looked up as if it were the root directory.
+pub(crate) struct Root<'a>(pub(crate) &'a Path);
+
+impl Lookup for Root<'_> {
+    type At = PathBuf;
+    type Error = io::Error;
+
+    fn root(&self) -> PathBuf {
+        self.0.to_owned()
+    }
+
+    fn look(&self, at: &PathBuf, name: &[u8]) -> io::Result<Met<'_, PathBuf>> {
+        let path = at.join(OsStr::from_bytes(name));
+        let data = match path.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Met::Nothing),
+            data => data?,
+        };
+        Ok(if data.is_dir() {
+            Met::Directory(path)
+        } else if data.is_symlink() {
+            let target = path.read_link()?.into_os_string().into_vec();
+            Met::Symlink(path, target.into())
+        } else {
+            Met::Other(path)
         })
     }
+}
 
-    /// Copies the content of directory `from` over the tree.
-    pub fn tree(&mut self, from: &Path) -> io::Result<()> {
-        self.directory(from, self.root)
-    }
-
-    /// Copies the content of directory `from` into `to`, a path without links, replacing what has the same name.
-    fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let source = entry.path();
-            let data = entry.metadata()?;
-            if data.dev() != self.device || (self.leave)(&source) {
-                continue;
-            }
-            let target = to.join(entry.file_name());
-            let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", source.display()));
-            if data.is_dir() {
-                self.subdirectory(&source, &data, &target).map_err(failed)?;
-            } else {
-                self.file(&source, &data, &target).map_err(failed)?;
-            }
+impl Root<'_> {
+    /// The path without symlinks to which `path` leads in this tree: any system call may be given it.
+    pub(crate) fn resolve(&self, path: impl AsRef<OsStr>) -> io::Result<PathBuf> {
+        const ELOOP: i32 = 40;
+        let trail = resolve(self, path.as_ref().as_bytes(), true, &mut 0);
+        match trail {
+            Ok(trail) => Ok(trail.last().map_or_else(|| self.0.to_owned(), |(_, at)| at.clone())),
+            Err(Unresolved::Missing) => Err(io::ErrorKind::NotFound.into()),
+            Err(Unresolved::NotADirectory) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(Unresolved::TooManySymlinks) => Err(io::Error::from_raw_os_error(ELOOP)),
+            Err(Unresolved::Failed(error)) => Err(error),
         }
-        Ok(())
-    }
-
-    fn subdirectory(&mut self, source: &Path, data: &Metadata, target: &Path) -> io::Result<()> {
-        let before = self.carried.len();
-        match fs::symlink_metadata(target) {
-            Ok(there) if there.is_dir() => {
-                self.directory(source, target)?;
-                // The kernel, too, gives a folder that is there the mode and owner of the archive's (init/initramfs.c,
-                // do_name). Folders that the front-end itself made for appended files have those already.
-                if (there.mode(), there.uid(), there.gid()) != (data.mode(), data.uid(), data.gid()) {
-                    attributes(data, target)?;
-                }
-                return Ok(());
-            }
-            // /lib is a symbolic link on most systems: what is appended to lib/ goes through it, as long as it leads to
-            // a folder.
-            Ok(_) => {
-                let below = target.strip_prefix(self.root).unwrap_or(target);
-                match inside::resolve(self.root, below) {
-                    Ok(folder) if folder.is_dir() => return self.directory(source, &folder),
-                    _ => fs::remove_file(target)?,
-                }
-            }
-            Err(_) => {}
-        }
-        fs::create_dir(target)?;
-        self.directory(source, target)?;
-        attributes(data, target)?;
-        if self.carried.len() == before {
-            self.carried.push(target.to_owned());
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, source: &Path, data: &Metadata, target: &Path) -> io::Result<()> {
-        // The front-end has the runtime's links to folders, so that files could be appended below them.
-        if data.is_symlink() && fs::read_link(source).ok() == fs::read_link(target).ok() {
-            return Ok(());
-        }
-        let inode = (data.dev(), data.ino());
-        let first = self.links.get(&inode);
-        // As clean_path and do_name of init/initramfs.c do: a folder gives way where it is empty, a file is written over
-        // with all the names it has, anything else is replaced.
-        match fs::symlink_metadata(target) {
-            Ok(there) if there.is_dir() => match fs::remove_dir(target) {
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    self.kept.push(target.to_owned());
-                    return Ok(());
-                }
-                removed => removed?,
-            },
-            Ok(there) if there.is_file() && data.is_file() && first.is_none() => {}
-            Ok(_) => fs::remove_file(target)?,
-            Err(_) => {}
-        }
-        self.carried.push(target.to_owned());
-        // A file whose other names were carried and removed before has one name left, and is a link nevertheless.
-        if let Some(first) = first {
-            fs::hard_link(first, target)?;
-            return fs::remove_file(source);
-        }
-        if data.nlink() > 1 {
-            self.links.insert(inode, target.to_owned());
-        }
-        let kind = data.file_type();
-        if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
-        } else if kind.is_file() {
-            fs::copy(source, target)?;
-            // What was carried is no longer needed here: memory is short.
-            fs::remove_file(source)?;
-        } else {
-            sys::make_node(target, data.mode(), data.rdev())?;
-        }
-        attributes(data, target)
     }
 }
 
-fn attributes(data: &Metadata, target: &Path) -> io::Result<()> {
-    sys::own(target, data.uid(), data.gid())?;
-    if !data.file_type().is_symlink() {
-        fs::set_permissions(target, fs::Permissions::from_mode(data.mode() & 0o7777))?;
+/// The unpacked initramfs and the runtime.
+pub(crate) struct Directories<'a> {
+    initramfs: &'a Path,
+    /// A path without symlinks.
+    runtime: &'a Path,
+    /// The file system of the initramfs: what is mounted in it is not part of it.
+    device: u64,
+}
+
+impl<'a> Directories<'a> {
+    pub(crate) fn new(initramfs: &'a Path, runtime: &'a Path) -> io::Result<Self> {
+        Ok(Self { initramfs, runtime, device: initramfs.symlink_metadata()?.dev() })
     }
-    sys::set_times(target, (data.atime(), data.atime_nsec()), (data.mtime(), data.mtime_nsec()))
+
+    fn from(&self, path: &[u8]) -> PathBuf {
+        self.initramfs.join(OsStr::from_bytes(path))
+    }
+
+    fn to(&self, path: &[u8]) -> PathBuf {
+        self.runtime.join(OsStr::from_bytes(path))
+    }
+}
+
+/// Adds the path to an error.
+fn at<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+}
+
+fn stat(path: &Path, data: &Metadata) -> io::Result<Stat> {
+    const S_IFMT: u32 = 0o170_000;
+    let kind = data.file_type();
+    Ok(Stat {
+        kind: if kind.is_dir() {
+            Kind::Directory
+        } else if kind.is_file() {
+            Kind::Regular
+        } else if kind.is_symlink() {
+            Kind::Symlink
+        } else {
+            Kind::Special(data.mode() & S_IFMT)
+        },
+        mode: data.mode() & 0o7777,
+        uid: data.uid(),
+        gid: data.gid(),
+        mtime: (data.mtime(), data.mtime_nsec()),
+        links: data.nlink(),
+        inode: (data.dev(), data.ino()),
+        target: if kind.is_symlink() { path.read_link()?.into_os_string().into_vec() } else { Vec::new() },
+    })
+}
+
+impl Trees for Directories<'_> {
+    type Error = io::Error;
+
+    fn names(&self, directory: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let path = self.from(directory);
+        let mut names = Vec::new();
+        for entry in at(&path, fs::read_dir(&path))? {
+            names.push(entry?.file_name().into_vec());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn stat(&self, path: &[u8]) -> io::Result<Option<Stat>> {
+        let path = self.from(path);
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(data) if data.dev() != self.device => Ok(None),
+            data => at(&path, data.and_then(|data| stat(&path, &data))).map(Some),
+        }
+    }
+
+    fn there(&self, path: &[u8]) -> io::Result<Option<Stat>> {
+        let path = self.to(path);
+        match path.symlink_metadata() {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            data => at(&path, data.and_then(|data| stat(&path, &data))).map(Some),
+        }
+    }
+
+    fn directory(&self, path: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match Root(self.runtime).resolve(OsStr::from_bytes(path)) {
+            Ok(real) if real.is_dir() => {
+                let below = real.strip_prefix(self.runtime).unwrap_or(&real);
+                Ok(Some(below.as_os_str().as_bytes().to_vec()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn remove(&mut self, path: &[u8]) -> io::Result<bool> {
+        let path = self.to(path);
+        let removed =
+            if path.symlink_metadata()?.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            removed => at(&path, removed).map(|()| true),
+        }
+    }
+
+    fn make_directory(&mut self, path: &[u8], stat: &Stat) -> io::Result<()> {
+        let to = self.to(path);
+        at(&to, fs::create_dir(&to))?;
+        self.set_attributes(path, stat, false)
+    }
+
+    fn link(&mut self, first: &[u8], path: &[u8]) -> io::Result<()> {
+        let to = self.to(path);
+        at(&to, fs::hard_link(self.to(first), &to))
+    }
+
+    fn copy(&mut self, from: &[u8], to: &[u8], stat: &Stat) -> io::Result<()> {
+        let (source, target) = (self.from(from), self.to(to));
+        let copied = match stat.kind {
+            Kind::Symlink => std::os::unix::fs::symlink(OsStr::from_bytes(&stat.target), &target),
+            Kind::Special(kind) => source
+                .symlink_metadata()
+                .and_then(|data| sys::make_node(&target, kind | stat.mode, data.rdev())),
+            // A carried file is no longer needed in the initramfs, and memory is short.
+            Kind::Regular | Kind::Directory => {
+                fs::copy(&source, &target).and_then(|_| fs::remove_file(&source))
+            }
+        };
+        at(&target, copied)?;
+        self.set_attributes(to, stat, stat.kind == Kind::Symlink)?;
+        self.set_time(to, stat.mtime)
+    }
+
+    fn set_attributes(&mut self, path: &[u8], stat: &Stat, owner_only: bool) -> io::Result<()> {
+        let to = self.to(path);
+        at(&to, sys::own(&to, stat.uid, stat.gid))?;
+        if owner_only {
+            return Ok(());
+        }
+        at(&to, fs::set_permissions(&to, fs::Permissions::from_mode(stat.mode)))
+    }
+
+    fn set_time(&mut self, path: &[u8], mtime: (i64, i64)) -> io::Result<()> {
+        let to = self.to(path);
+        at(&to, sys::set_modified(&to, mtime))
+    }
+}
+
+/// What the image says of its own files, read in the initramfs at `top`.
+pub(crate) struct Image {
+    pub(crate) config: Config,
+    pub(crate) own: Own,
+    pub(crate) times_are_kept: bool,
+}
+
+impl Image {
+    pub(crate) fn read(top: &Path) -> Self {
+        let file = |name: &str| fs::read(top.join(name)).unwrap_or_default();
+        let config = Config::parse(&String::from_utf8_lossy(&file(paths::CONFIG)));
+        let written = top.join(paths::CONFIG).symlink_metadata().map_or(0, |data| data.mtime());
+        let times_are_kept = config.times_are_kept(written);
+        let own = Own::new(&config, &file(paths::OWN), &file(paths::NOT_CARRIED), times_are_kept);
+        Self { config, own, times_are_kept }
+    }
+
+    /// The appended paths of the initramfs at `top`.
+    pub(crate) fn appended(&self, top: &Path) -> io::Result<Vec<Vec<u8>>> {
+        appended(&Directories::new(top, top)?, &self.own)
+    }
+
+    /// Lays the appended `list` and the tree of updates over `runtime`.
+    pub(crate) fn carry(&self, top: &Path, runtime: &Path, list: &[Vec<u8>]) -> io::Result<Outcome> {
+        let mut trees = Directories::new(top, runtime)?;
+        let mut outcome = lay(&mut trees, b"", list, &self.own, self.times_are_kept)?;
+        let updates = top.join(paths::UPDATES);
+        if updates.is_dir() {
+            let everything = appended(&Directories::new(&updates, &updates)?, &Own::nothing())?;
+            // The directory of updates itself says nothing of the root directory.
+            let list: Vec<_> = everything.into_iter().filter(|path| !path.is_empty()).collect();
+            let more =
+                lay(&mut trees, paths::UPDATES.as_bytes(), &list, &Own::nothing(), self.times_are_kept)?;
+            outcome.changed.extend(more.changed);
+            outcome.kept.extend(more.kept);
+        }
+        Ok(outcome)
+    }
 }

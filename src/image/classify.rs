@@ -20,7 +20,7 @@ use super::script::{self, Trace};
 use super::view::Image;
 use super::{copies, distribution, handover, inside};
 use crate::contract::Handover;
-use crate::contract::paths::CMDLINE_FILE;
+use crate::contract::paths::CMDLINE;
 use crate::error::Error;
 use crate::image::embedded::{self, Body};
 use crate::initrd::Initrd;
@@ -184,8 +184,8 @@ fn verdict(initrd: &Initrd, scene: &Scene<'_>, signs: &mut Vec<Sign>) -> Verdict
 /// skips; or elsewhere, as a conversion into two parts leaves it.
 fn converted(initrd: &Initrd) -> Option<Sign> {
     let Some(carried) = embedded::carried(initrd) else {
-        let apart = initrd.tree.get(CMDLINE_FILE).is_some();
-        return apart.then(|| Sign::RuntimeElsewhere(CMDLINE_FILE.to_owned()));
+        let apart = initrd.tree.get(CMDLINE).is_some();
+        return apart.then(|| Sign::RuntimeElsewhere(CMDLINE.to_owned()));
     };
     let skipped = matches!(carried.body, Body::Skipped(_));
     Some(Sign::HoldsRuntime { path: display(&carried.path), skipped })

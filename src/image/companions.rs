@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The file next to the image `new` that holds its runtime, if it is separate.
 #[must_use]
 pub fn runtime_file(new: &Path) -> PathBuf {
-    companion(new, "squashfs.img")
+    companion(new, crate::contract::paths::SQUASHFS)
 }
 
 /// The file next to the image `new` that holds the boot loader entries, if the runtime is separate.

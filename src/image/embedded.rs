@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::path::Path;
 
+use crate::contract::paths;
 use crate::initrd::Initrd;
 use crate::squashfs;
 use crate::tree::{InodeId, Node, Tree};
 
 /// Where live systems keep their root file system, inside a squashfs.
-const ROOTFS: [&str; 2] = ["LiveOS/rootfs.img", "LiveOS/ext3fs.img"];
+const ROOTFS: [&str; 2] = [paths::ROOTFS, paths::OTHER_ROOTFS];
 /// Where images carry that squashfs.
-const SQUASHFS: [&str; 2] = ["squashfs.img", "LiveOS/squashfs.img"];
+const SQUASHFS: [&str; 2] = [paths::SQUASHFS, paths::OTHER_SQUASHFS];
 
 /// What of an initrd holds its live system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct Carried {
 /// is damaged.
 #[must_use]
 pub fn carried(initrd: &Initrd) -> Option<Carried> {
-    let named = |name: &[u8]| name.ends_with(b"squashfs.img");
+    let named = |name: &[u8]| name.ends_with(paths::SQUASHFS.as_bytes());
     if let Some((name, range)) = initrd.skipped_bodies.iter().find(|(name, _)| named(name)) {
         return Some(Carried { path: name.clone(), body: Body::Skipped(range.clone()) });
     }

@@ -120,7 +120,7 @@ pub fn weigh(signs: &[Sign]) -> i32 {
 
 /// Initramfs generators, each with a path and perhaps the text in it by which it is known.
 const GENERATORS: [(&str, &str, Option<&str>); 15] = [
-    ("btrsquash built-in", ".btrsquash/config", None),
+    ("btrsquash built-in", crate::contract::paths::CONFIG, None),
     ("initramfs-tools", "scripts/functions", None),
     ("dracut", "usr/lib/dracut-lib.sh", None),
     ("dracut", "lib/dracut-lib.sh", None),

@@ -1,156 +1,130 @@
-//! What was appended to a converted image, laid over its runtime: by the rules and the lists in the image by which its
-//! front-end carries it there at boot.
+//! What was appended to a converted image, laid over its runtime by the rules of the contract, as the boot initramfs does
+//! it at boot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
 use crate::bytes::ReadAt;
-use crate::contract::paths::CMDLINE_FILE;
-use crate::frontend::built_in::{self, Own};
-use crate::frontend::dracut;
+use crate::contract::{Config, FrontEnd, Handover, Kind, Own, Stat, Trees, appended, lay, paths};
 use crate::initrd::Initrd;
-use crate::tree::{Content, Extent, Inode, InodeId, Node, Tree};
+use crate::tree::{Content, Extent, Inode, InodeId, Node, Tree, mode};
 
 /// Lists in an image have at most this many bytes.
 const LIST: u64 = 64 << 20;
-/// Where a tree lies that is to be laid over the runtime, whatever stands there.
-const UPDATES: &str = "updates";
 
-/// A front-end of ours, as an image tells.
-enum FrontEnd {
-    BuiltIn(Own),
-    /// Paths of its own, and paths that came with the runtime.
-    Dracut {
-        own: HashSet<Vec<u8>>,
-        not_carried: HashSet<Vec<u8>>,
-    },
-}
-
-/// The front-end of a converted image, where it is one of ours, and what lies beside it.
+/// The boot initramfs of a converted image, if btrsquash made it, and what was appended to it.
 pub struct Appended<'a> {
     initrd: &'a Initrd,
-    front_end: FrontEnd,
+    config: Config,
+    own: Own,
     /// The number of its segment.
     segment: usize,
 }
 
 /// What [`Appended::over`] gives.
 pub struct Over {
-    /// The runtime as its first program finds it.
+    /// The runtime as its init finds it.
     pub system: Tree,
-    /// Paths that were added, replaced or changed, no folders of the way to them.
+    /// Paths that were added, replaced or changed, without directories on the way to them.
     pub paths: Vec<Vec<u8>>,
-    /// Paths that the front-end cannot put where they belong.
+    /// Paths that cannot be put in place, because a directory that is not empty has their name.
     pub failed: Vec<Vec<u8>>,
 }
 
+/// The configuration of a converted image and the inode of its file; `None` if the boot initramfs is not btrsquash's.
+#[must_use]
+pub fn config(tree: &Tree) -> Option<(Config, InodeId)> {
+    let file = |path: &str| Some((tree.get(path)?, tree.read(tree.get(path)?, LIST).ok().flatten()?));
+    if let Some((id, text)) = file(paths::CONFIG) {
+        return Some((Config::parse(&String::from_utf8_lossy(&text)), id));
+    }
+    // Format 1 has no configuration in dracut's initramfs.
+    let (id, _) = file(paths::format_1::DRACUT_OWN)?;
+    let bare = tree.get(paths::format_1::DRACUT_BARE).is_some();
+    let config = Config {
+        front_end: FrontEnd::Dracut,
+        handover: if bare { Handover::Bare } else { Handover::Mounted },
+        time: Some(paths::format_1::DRACUT_TIME),
+        ..Config::parse("")
+    };
+    Some((config, id))
+}
+
 impl<'a> Appended<'a> {
-    /// Looks for the front-end in `initrd`; `None` where there is none of ours.
+    /// Looks for the boot initramfs in `initrd`; `None` if there is none of btrsquash's.
     #[must_use]
     pub fn of(initrd: &'a Initrd) -> Option<Self> {
-        let bytes = |path: &str| initrd.tree.read(initrd.tree.get(path)?, LIST).ok().flatten();
-        let list = |path: &str| -> HashSet<Vec<u8>> {
-            let bytes = bytes(path).unwrap_or_default();
-            let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| line.strip_prefix(b"./"));
-            lines.map(<[u8]>::to_vec).collect()
+        let (config, id) = config(&initrd.tree)?;
+        let list = |path: &str| initrd.tree.read(initrd.tree.get(path)?, LIST).ok().flatten();
+        let (own, not_carried) = match (config.format, config.front_end) {
+            (1, FrontEnd::Dracut) => (paths::format_1::DRACUT_OWN, paths::format_1::DRACUT_NOT_CARRIED),
+            _ => (paths::OWN, paths::NOT_CARRIED),
         };
-        let (id, front_end) = if let Some(id) = initrd.tree.get(built_in::CONFIG) {
-            let not_carried = bytes(built_in::NOT_CARRIED).unwrap_or_default();
-            (id, FrontEnd::BuiltIn(Own::new(&String::from_utf8_lossy(&not_carried))))
-        } else {
-            let id = initrd.tree.get(dracut::OWN)?;
-            (id, FrontEnd::Dracut { own: list(dracut::OWN), not_carried: list(dracut::NOT_CARRIED) })
-        };
-        Some(Self { initrd, front_end, segment: initrd.writers(id)?.first })
+        let own = Own::new(
+            &config,
+            &list(own).unwrap_or_default(),
+            &list(not_carried).unwrap_or_default(),
+            config.time.is_some(),
+        );
+        Some(Self { initrd, config, own, segment: initrd.writers(id)?.first })
     }
 
-    /// Numbers of the segments that are neither early nor of the conversion's making: the front-end, and the archive
-    /// with the runtime or where it is.
+    /// What the image was made to do.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Numbers of the segments that are neither early nor made by the conversion: the boot initramfs, and the archive
+    /// that holds the runtime or says where it is.
     #[must_use]
     pub fn segments(&self) -> Vec<usize> {
         let maker = |path: &str| self.initrd.tree.get(path).and_then(|id| self.initrd.writers(id));
-        let runtime = maker(CMDLINE_FILE).map(|writers| writers.first);
+        let runtime = maker(paths::CMDLINE).map(|writers| writers.first);
         let added = |number: &usize| *number != self.segment && Some(*number) != runtime;
         self.initrd.segments.iter().filter(|s| !s.early).map(|s| s.number).filter(added).collect()
     }
 
-    /// Whether the image's /init, which the kernel starts, is no longer the front-end's.
+    /// Whether the image's /init, which the kernel starts, is no longer that of the boot initramfs.
     #[must_use]
     pub fn takes_over(&self) -> bool {
-        let writers = self.initrd.tree.get("init").and_then(|id| self.initrd.writers(id));
+        let writers = self.initrd.tree.get(paths::INIT).and_then(|id| self.initrd.writers(id));
         writers.is_some_and(|writers| writers.last != self.segment)
     }
 
     /// Lays what was appended over `runtime`.
     ///
-    /// The times of folders that are there stay what they are, as they do where the kernel unpacks one archive over
-    /// another. An appended /init is laid over the runtime's too: it starts in the front-end's stead, so that the image
-    /// no longer boots as its runtime alone would tell.
+    /// An appended /init is laid over the runtime's too, though it starts in place of the boot initramfs's own and mounts
+    /// no runtime.
     #[must_use]
     pub fn over(&self, runtime: Tree) -> Over {
         let from = &self.initrd.tree;
-        let base = runtime.data.len();
-        let over = Over { system: runtime, paths: Vec::new(), failed: Vec::new() };
-        let mut carrier = Carrier { from, base, over, links: HashMap::new() };
-        match &self.front_end {
-            FrontEnd::BuiltIn(own) => {
-                let names = |path: &str| {
-                    let names = from.names(from.resolve(path)?)?;
-                    Some(names.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
-                };
-                let stays = |path: &[u8]| {
-                    let path = format!("/{}", String::from_utf8_lossy(path));
-                    own.stays(&path, &names) && !(path == "/init" && self.takes_over())
-                };
-                carrier.tree(from.root, &stays);
-                if let Some(updates) = from.get(UPDATES) {
-                    carrier.tree(updates, &|_| false);
-                }
-            }
-            FrontEnd::Dracut { own, not_carried } => {
-                let below = |path: &[u8], folder: &str| {
-                    path.strip_prefix(folder.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-                };
-                // dmsquash-live's own hook comes first; it gives folders no attributes.
-                if let Some(updates) = from.get(UPDATES) {
-                    for (path, id) in below_of(from, updates) {
-                        carrier.path(&path, id, false);
-                    }
-                }
-                let mut replaced = Vec::new();
-                for entry in from.walk().skip(1) {
-                    if below(&entry.path, UPDATES) || below(&entry.path, dracut::OURS) {
-                        continue;
-                    }
-                    let inode = from.inode(entry.id);
-                    if own.contains(&entry.path) {
-                        let folder = matches!(inode.node, Node::Directory(_));
-                        if !folder && inode.mtime != dracut::MARKER_TIME {
-                            replaced.push(entry);
-                        }
-                    } else if !not_carried.contains(&entry.path) {
-                        carrier.path(&entry.path, entry.id, true);
-                    }
-                }
-                for entry in replaced {
-                    carrier.path(&entry.path, entry.id, true);
-                }
-            }
+        let mut pair = Pair { from, base: runtime.data.len(), system: runtime };
+        let Ok(mut list) = appended(&pair, &self.own);
+        if self.takes_over() {
+            list.push(paths::INIT.as_bytes().to_vec());
         }
-        let mut over = carrier.over;
-        if !over.paths.is_empty() {
-            let (first, second) = (Arc::clone(&over.system.data), Arc::clone(&from.data));
-            over.system.data = Arc::new(Joined { first, second });
+        let Ok(mut outcome) = lay(&mut pair, b"", &list, &self.own, true);
+        if let Some(updates) = from.get(paths::UPDATES).filter(|id| from.names(*id).is_some()) {
+            let below = Tree { root: updates, ..from.clone() };
+            let base = pair.base;
+            let mut updates = Pair { from: &below, base, system: pair.system };
+            let Ok(mut list) = appended(&updates, &Own::nothing());
+            list.retain(|path| !path.is_empty());
+            let Ok(more) = lay(&mut updates, b"", &list, &Own::nothing(), true);
+            outcome.changed.extend(more.changed);
+            outcome.kept.extend(more.kept);
+            pair = Pair { from, base, system: updates.system };
         }
-        over
+        let mut system = pair.system;
+        if !outcome.changed.is_empty() {
+            let (first, second) = (Arc::clone(&system.data), Arc::clone(&from.data));
+            system.data = Arc::new(Joined { first, second });
+        }
+        Over { system, paths: outcome.changed, failed: outcome.kept }
     }
-}
-
-/// Every path below a folder of `tree`, as from there, a folder before its content.
-fn below_of(tree: &Tree, folder: InodeId) -> Vec<(Vec<u8>, InodeId)> {
-    let below = Tree { root: folder, ..tree.clone() };
-    below.walk().skip(1).map(|entry| (entry.path, entry.id)).collect()
 }
 
 /// Two runs of bytes, one behind the other. No read goes over both: no extent of a tree does.
@@ -171,220 +145,144 @@ impl ReadAt for Joined {
     }
 }
 
-/// Puts inodes of one tree into another.
-struct Carrier<'a> {
+/// The initramfs and the runtime.
+struct Pair<'a> {
     from: &'a Tree,
     /// Where the bytes of `from` lie in the data of the system.
     base: u64,
-    over: Over,
-    /// Files with several names that were carried.
-    links: HashMap<InodeId, InodeId>,
+    system: Tree,
 }
 
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { name.to_vec() } else { [folder, name].join(&b'/') }
+/// The directory of a path and its last name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    path.iter().rposition(|&b| b == b'/').map_or((&[], path), |at| (&path[..at], &path[at + 1..]))
 }
 
-impl Carrier<'_> {
-    /// What is in the folder `from`, as the built-in front-end carries it (src/init/carry.rs).
-    fn tree(&mut self, from: InodeId, stays: &dyn Fn(&[u8]) -> bool) {
-        let source = self.from;
-        let mut todo = vec![(Vec::new(), from, self.over.system.root)];
-        while let Some((folder, from, to)) = todo.pop() {
-            for (name, &id) in source.names(from).into_iter().flatten() {
-                let path = join(&folder, name);
-                if stays(&path) {
-                    continue;
-                }
-                let inode = source.inode(id);
-                let there = self.child(to, name);
-                match (&inode.node, there.map(|there| &self.over.system.inode(there).node)) {
-                    (Node::Directory(_), _) => {
-                        let to = self.folder(to, name, &path, id, there);
-                        todo.push((path, id, to));
-                    }
-                    // The front-end has the runtime's links to folders.
-                    (Node::Symlink(target), Some(Node::Symlink(same))) if target == same => {}
-                    _ => self.put(to, name, &path, id),
-                }
-            }
-        }
+fn stat(id: InodeId, inode: &Inode) -> Stat {
+    Stat {
+        kind: match &inode.node {
+            Node::Directory(_) => Kind::Directory,
+            Node::Regular(_) => Kind::Regular,
+            Node::Symlink(_) => Kind::Symlink,
+            special => Kind::Special(special.type_bits()),
+        },
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        mtime: (inode.mtime, 0),
+        links: inode.nlink.into(),
+        inode: (0, id.0.into()),
+        target: match &inode.node {
+            Node::Symlink(target) => target.to_vec(),
+            _ => Vec::new(),
+        },
     }
+}
 
-    /// A folder at `name` of `to`, where `there` stands: the folder in which its content goes.
-    fn folder(
-        &mut self,
-        to: InodeId,
-        name: &[u8],
-        path: &[u8],
-        id: InodeId,
-        there: Option<InodeId>,
-    ) -> InodeId {
-        let (mode, uid, gid) = attributes(self.from.inode(id));
-        match there.map(|there| (there, &self.over.system.inode(there).node)) {
-            Some((there, Node::Directory(_))) => {
-                self.own(there, path, (mode, uid, gid));
-                return there;
-            }
-            Some((_, Node::Symlink(_))) => {
-                let through = self.over.system.resolve(path);
-                if let Some(through) = through.filter(|id| self.over.system.names(*id).is_some()) {
-                    return through;
-                }
-            }
-            _ => {}
-        }
-        self.unlink(to, name);
-        let made = Inode { node: Node::Directory(BTreeMap::new()), nlink: 1, ..self.from.inode(id).clone() };
-        self.over.paths.push(path.to_vec());
-        self.insert(to, name, made)
-    }
-
-    /// The path `path`, as the script of dracut's front-end carries it (src/frontend/dracut/scripts/carry).
-    fn path(&mut self, path: &[u8], id: InodeId, attributed: bool) {
-        let inode = self.from.inode(id);
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&path[..0], path),
-        };
-        if let Node::Directory(_) = inode.node {
-            let system = &self.over.system;
-            let new = system.resolve(path).is_none_or(|id| system.names(id).is_none());
-            let Some(there) = self.enter(path) else { return self.over.failed.push(path.to_vec()) };
-            if new {
-                self.over.system.inode_mut(there).mtime = inode.mtime;
-                self.over.paths.push(path.to_vec());
-            }
-            if attributed {
-                self.own(there, path, attributes(inode));
-            }
-            return;
-        }
-        let Some(to) = self.enter(parent) else { return self.over.failed.push(path.to_vec()) };
-        self.put(to, name, path, id);
-    }
-
-    /// What is no folder, at `name` of `to`: a folder gives way where it is empty, a file is written over with all the
-    /// names it has, anything else is replaced.
-    fn put(&mut self, to: InodeId, name: &[u8], path: &[u8], id: InodeId) {
-        let inode = self.from.inode(id);
-        let there = self.child(to, name);
-        let regular = |node: &Node| matches!(node, Node::Regular(_));
-        match there.map(|there| (there, &self.over.system.inode(there).node)) {
-            Some((_, Node::Directory(names))) if !names.is_empty() => {
-                return self.over.failed.push(path.to_vec());
-            }
-            // A file is written over: all its names have the new content.
-            Some((there, node)) if regular(node) && regular(&inode.node) && !self.links.contains_key(&id) => {
-                let nlink = self.over.system.inode(there).nlink;
-                *self.over.system.inode_mut(there) = Inode { nlink, ..self.copy(inode) };
-                if inode.nlink > 1 {
-                    self.links.insert(id, there);
-                }
-                return self.over.paths.push(path.to_vec());
-            }
-            _ => {}
-        }
-        self.unlink(to, name);
-        self.file(to, name, path, id);
-    }
-
-    /// The folder `path` of the system, made where there is none: what is no folder gives way to one, but a link that
-    /// leads to a folder stays.
-    fn enter(&mut self, path: &[u8]) -> Option<InodeId> {
-        let mut at = Vec::new();
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            let to = join(&at, name);
-            let system = &self.over.system;
-            let real = system.real_path(&to);
-            let folder = real.filter(|real| system.get(real).is_some_and(|id| system.names(id).is_some()));
-            at = match folder {
-                Some(folder) => folder,
-                None => {
-                    let parent = system.get(&at)?;
-                    self.unlink(parent, name);
-                    let node = Node::Directory(BTreeMap::new());
-                    self.insert(
-                        parent,
-                        name,
-                        Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node },
-                    );
-                    to
-                }
-            };
-        }
-        self.over.system.get(&at)
-    }
-
-    fn child(&self, folder: InodeId, name: &[u8]) -> Option<InodeId> {
-        self.over.system.names(folder)?.get(name).copied()
-    }
-
-    /// Gives a folder that is there the mode and owner of the one that is carried.
-    fn own(&mut self, id: InodeId, path: &[u8], (mode, uid, gid): (u32, u32, u32)) {
-        let there = self.over.system.inode_mut(id);
-        if attributes(there) != (mode, uid, gid) {
-            (there.mode, there.uid, there.gid) = (mode, uid, gid);
-            if self.over.paths.last().is_none_or(|last| last != path) {
-                self.over.paths.push(path.to_vec());
-            }
-        }
-    }
-
-    /// Puts what is no folder where nothing stands.
-    fn file(&mut self, to: InodeId, name: &[u8], path: &[u8], id: InodeId) {
-        self.over.paths.push(path.to_vec());
-        let inode = self.from.inode(id);
-        if let Some(&first) = self.links.get(&id) {
-            self.over.system.inode_mut(first).nlink += 1;
-            self.name(to, name, first);
-            return;
-        }
-        let made = self.insert(to, name, Inode { nlink: 1, ..self.copy(inode) });
-        if inode.nlink > 1 {
-            self.links.insert(id, made);
-        }
-    }
-
-    /// An inode of `from`, as it is in the system.
-    fn copy(&self, inode: &Inode) -> Inode {
-        let mut copy = inode.clone();
-        if let Node::Regular(Content { extents, .. }) = &mut copy.node {
-            for Extent { data_offset, .. } in extents {
-                *data_offset += self.base;
-            }
-        }
-        copy
-    }
-
-    fn insert(&mut self, folder: InodeId, name: &[u8], inode: Inode) -> InodeId {
-        let id = self.over.system.add(inode);
-        self.name(folder, name, id);
-        id
-    }
-
-    fn name(&mut self, folder: InodeId, name: &[u8], id: InodeId) {
-        if let Node::Directory(names) = &mut self.over.system.inode_mut(folder).node {
+impl Pair<'_> {
+    fn name(&mut self, path: &[u8], id: InodeId) {
+        let (directory, name) = split(path);
+        let Some(directory) = self.system.get(directory) else { return };
+        if let Node::Directory(names) = &mut self.system.inode_mut(directory).node {
             names.insert(name.into(), id);
         }
     }
 
-    /// Removes a name and whatever is below it.
-    fn unlink(&mut self, folder: InodeId, name: &[u8]) {
-        let Node::Directory(names) = &mut self.over.system.inode_mut(folder).node else { return };
-        let mut gone: Vec<InodeId> = names.remove(name).into_iter().collect();
-        while let Some(id) = gone.pop() {
-            let inode = self.over.system.inode_mut(id);
-            inode.nlink = inode.nlink.saturating_sub(1);
-            if let Node::Directory(names) = &inode.node {
-                gone.extend(names.values());
-            }
+    fn change(&mut self, path: &[u8], change: impl FnOnce(&mut Inode)) {
+        if let Some(id) = self.system.get(path) {
+            change(self.system.inode_mut(id));
         }
     }
 }
 
-fn attributes(inode: &Inode) -> (u32, u32, u32) {
-    (inode.mode, inode.uid, inode.gid)
+impl Trees for Pair<'_> {
+    type Error = Infallible;
+
+    fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Infallible> {
+        let names = self.from.get(directory).and_then(|id| self.from.names(id));
+        Ok(names.into_iter().flatten().map(|(name, _)| name.to_vec()).collect())
+    }
+
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>, Infallible> {
+        Ok(self.from.get(path).map(|id| stat(id, self.from.inode(id))))
+    }
+
+    fn there(&self, path: &[u8]) -> Result<Option<Stat>, Infallible> {
+        Ok(self.system.get(path).map(|id| stat(id, self.system.inode(id))))
+    }
+
+    fn directory(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+        let is_directory =
+            |real: &Vec<u8>| self.system.get(real).is_some_and(|id| self.system.names(id).is_some());
+        Ok(self.system.real_path(path).filter(is_directory))
+    }
+
+    fn remove(&mut self, path: &[u8]) -> Result<bool, Infallible> {
+        let (directory, name) = split(path);
+        let found = self.system.get(directory).zip(self.system.get(path));
+        let Some((directory, id)) = found else { return Ok(true) };
+        if self.system.names(id).is_some_and(|names| !names.is_empty()) {
+            return Ok(false);
+        }
+        if let Node::Directory(names) = &mut self.system.inode_mut(directory).node {
+            names.remove(name);
+        }
+        let inode = self.system.inode_mut(id);
+        inode.nlink = inode.nlink.saturating_sub(1);
+        Ok(true)
+    }
+
+    fn make_directory(&mut self, path: &[u8], stat: &Stat) -> Result<(), Infallible> {
+        let node = Node::Directory(BTreeMap::new());
+        let (mode, uid, gid, mtime) = (stat.mode, stat.uid, stat.gid, stat.mtime.0);
+        let id = self.system.add(Inode { mode, uid, gid, mtime, nlink: 1, node });
+        self.name(path, id);
+        Ok(())
+    }
+
+    fn link(&mut self, first: &[u8], path: &[u8]) -> Result<(), Infallible> {
+        if let Some(id) = self.system.get(first) {
+            self.system.inode_mut(id).nlink += 1;
+            self.name(path, id);
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, from: &[u8], to: &[u8], _: &Stat) -> Result<(), Infallible> {
+        let Some(id) = self.from.get(from) else { return Ok(()) };
+        let mut inode = Inode { nlink: 1, ..self.from.inode(id).clone() };
+        if let Node::Regular(Content { extents, .. }) = &mut inode.node {
+            for Extent { data_offset, .. } in extents {
+                *data_offset += self.base;
+            }
+        }
+        match self.system.get(to) {
+            Some(there) => {
+                let nlink = self.system.inode(there).nlink;
+                *self.system.inode_mut(there) = Inode { nlink, ..inode };
+            }
+            None => {
+                let id = self.system.add(inode);
+                self.name(to, id);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_attributes(&mut self, path: &[u8], stat: &Stat, owner_only: bool) -> Result<(), Infallible> {
+        self.change(path, |inode| {
+            (inode.uid, inode.gid) = (stat.uid, stat.gid);
+            if !owner_only {
+                inode.mode = stat.mode & !mode::S_IFMT;
+            }
+        });
+        Ok(())
+    }
+
+    fn set_time(&mut self, path: &[u8], mtime: (i64, i64)) -> Result<(), Infallible> {
+        self.change(path, |inode| inode.mtime = mtime.0);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -401,7 +299,7 @@ mod tests {
         for (path, _) in files {
             let id = initrd.tree.get(path).unwrap();
             initrd.writers[id.0 as usize] = number(2);
-            initrd.tree.inode_mut(id).mtime = dracut::MARKER_TIME;
+            initrd.tree.inode_mut(id).mtime = paths::format_1::DRACUT_TIME;
         }
         initrd
     }
@@ -424,7 +322,7 @@ mod tests {
         ("init", b"ours"),
         (".btrsquash/config", b"handover=bare\n"),
         (".btrsquash/not-carried", b"kernel\nkernel/x86\nkernel/x86/a.bin\n"),
-        (CMDLINE_FILE, b"root=live:/squashfs.img\n"),
+        (paths::CMDLINE, b"root=live:/squashfs.img\n"),
         ("squashfs.img", b"hsqs"),
         ("kernel/x86/a.bin", b"early"),
     ];
@@ -504,7 +402,17 @@ mod tests {
         let over = over(&initrd, runtime);
         assert_eq!(
             told(&over.paths),
-            ["etc/link", "etc/passwd", "gone", "gone/mine", "lib/new", "lib/old", "lost", "lost/mine"]
+            [
+                "etc",
+                "etc/link",
+                "etc/passwd",
+                "gone",
+                "gone/mine",
+                "lost",
+                "lost/mine",
+                "usr/lib/new",
+                "usr/lib/old"
+            ]
         );
         for path in ["gone/mine", "lost/mine"] {
             assert_eq!(

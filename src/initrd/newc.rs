@@ -9,7 +9,7 @@ use crate::tree::{Node, mode};
 /// Bytes of an entry before its name: the magic and thirteen fields (buffer-format.rst).
 const HEADER: usize = 110;
 
-/// Writes one newc archive, entry by entry; inodes are numbered in that order, times are all the same.
+/// Writes one newc archive, entry by entry; inodes are numbered in that order.
 pub struct NewcWriter<W> {
     inner: W,
     time: u32,
@@ -38,6 +38,11 @@ impl<W: Write> NewcWriter<W> {
     /// Sets the owner and group of the entries that follow; it was root's before.
     pub const fn owner(&mut self, uid: u32, gid: u32) {
         self.owner = (uid, gid);
+    }
+
+    /// Sets the time of the entries that follow, seconds since 1970.
+    pub fn time(&mut self, time: i64) {
+        self.time = u32::try_from(time.max(0)).unwrap_or(u32::MAX);
     }
 
     /// A directory with permission bits `mode`.

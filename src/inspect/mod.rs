@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::codec::{self, Encoding};
+use crate::contract::paths::{MODULES, ORDER, format_1};
 use crate::error::Error;
 use crate::image::classify::Verdict;
 use crate::image::{Opened, Part, holder, parts};
@@ -360,11 +361,20 @@ fn kernels(tree: &Tree) -> Vec<KernelPart> {
         .into_iter()
         .map(|(version, mut modules)| {
             let order =
-                [format!(".btrsquash/modules/{version}/order"), format!("usr/lib/btrsquash/load/{version}")]
+                [format!("{MODULES}/{version}/{ORDER}"), format!("{}/load/{version}", format_1::DRACUT)]
                     .iter()
                     .find_map(|path| text(tree, path))
                     .unwrap_or_default();
-            let place = |name: &str| order.lines().position(|line| line == name).unwrap_or(usize::MAX);
+            let place = |name: &str| {
+                {
+                    // The path of a file, or in images of format 1 the name of a module.
+                    let stem = |line: &str| {
+                        line.rsplit('/').next().unwrap_or(line).trim_end_matches(".ko").replace('-', "_")
+                    };
+                    order.lines().position(|line| stem(line) == name)
+                }
+                .unwrap_or(usize::MAX)
+            };
             modules.sort_by(|a, b| place(&a.name).cmp(&place(&b.name)).then_with(|| a.name.cmp(&b.name)));
             KernelPart { version, modules }
         })

@@ -1,7 +1,8 @@
 //! What the RAM model has to know about an image.
 
 use crate::contract::Handover;
-use crate::contract::paths::CMDLINE_FILE;
+use crate::contract::cmdline::{FETCHED, LOADED_TOGETHER};
+use crate::contract::paths::{CMDLINE, MODULES};
 use crate::image::Opened;
 use crate::image::classify::Verdict;
 use crate::image::embedded::{Body, Carried};
@@ -9,13 +10,6 @@ use crate::initrd::Initrd;
 use crate::tree::{Node, Tree};
 
 use super::{MIB, PAGE};
-
-/// The argument on a converted image's command line that says how many bytes its boot initramfs downloads. It is for
-/// this model alone: dracut and the kernel ignore arguments that they do not know.
-pub const FETCHED: &str = "btrsquash.fetched=";
-
-/// The argument that gives the size in bytes of a squashfs that the boot loader loads as one more archive.
-pub const BESIDE: &str = "btrsquash.beside=";
 
 /// What the model has to know about an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,7 +38,7 @@ impl Facts {
     /// A monolith stays in rootfs. A boot initramfs whose root is elsewhere is followed up to its own init only. Of a
     /// converted image the squashfs stays in memory, in rootfs or in the retained image; a squashfs on a medium does not
     /// count, and one that is downloaded or loaded separately has its size on the image's command line ([`FETCHED`],
-    /// [`BESIDE`]).
+    /// [`LOADED_TOGETHER`]).
     #[must_use]
     pub fn of(image: &Opened) -> Option<Self> {
         let initrd = image.initrd.as_ref()?;
@@ -105,7 +99,7 @@ fn converted(image: &Opened, initrd: &Initrd) -> Facts {
     };
     let fetched = stated(tree, FETCHED).next_multiple_of(PAGE);
     // Loaded together, it becomes part of the image.
-    let beside = if image.carried.is_none() { stated(tree, BESIDE) } else { 0 };
+    let beside = if image.carried.is_none() { stated(tree, LOADED_TOGETHER) } else { 0 };
     let squashfs = inside + beside.next_multiple_of(PAGE);
     // Drivers for any disk that may hold the runtime are many, and those that the built-in front-end loads stay loaded.
     let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree) } else { 0 };
@@ -131,13 +125,13 @@ fn size(node: &Node) -> u64 {
 
 /// Bytes of the modules that the built-in front-end loads.
 fn modules(tree: &Tree) -> u64 {
-    let inside = |path: &[u8]| path.starts_with(b".btrsquash/modules/");
+    let inside = |path: &[u8]| path.starts_with(MODULES.as_bytes());
     tree.walk().filter(|entry| inside(&entry.path)).map(|entry| size(&tree.inode(entry.id).node)).sum()
 }
 
 /// The number of bytes that `argument` states on a converted image's own command line.
 fn stated(tree: &Tree, argument: &str) -> u64 {
-    let file = tree.get(CMDLINE_FILE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
+    let file = tree.get(CMDLINE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
     let text = String::from_utf8(file.unwrap_or_default()).unwrap_or_default();
     let bytes =
         text.split_whitespace().filter_map(|word| word.strip_prefix(argument)?.parse().ok()).next_back();
@@ -148,10 +142,8 @@ fn stated(tree: &Tree, argument: &str) -> u64 {
 /// Whether the front-end hands over to systemd: the configuration it was made with says so (`frontend::built_in`,
 /// `frontend::dracut`), and the system itself where the front-end was ready-made.
 fn hands_over_mounted(image: &Opened, tree: &Tree) -> bool {
-    let config = tree.get(".btrsquash/config").and_then(|id| tree.read(id, 64 << 10).ok().flatten());
-    match config {
-        Some(config) => config.split(|&b| b == b'\n').any(|line| line == b"handover=mounted"),
-        None if tree.get("usr/lib/btrsquash/own").is_some() => tree.get("usr/lib/btrsquash/bare").is_none(),
+    match crate::image::overlay::config(tree) {
+        Some((config, _)) => config.handover == Handover::Mounted,
         None => image.carried.is_some() && image.class.handover == Handover::Mounted,
     }
 }

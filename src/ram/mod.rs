@@ -27,7 +27,7 @@
 mod facts;
 mod model;
 
-pub use facts::{BESIDE, FETCHED, Facts};
+pub use facts::Facts;
 pub use model::{Estimate, Limit, Phase, Rootfs, Term, retains, rootfs};
 
 const MIB: u64 = 1 << 20;

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::bytes::ReadAt;
+use crate::contract::{Lookup, Met, Trail, resolve};
 use crate::error::Error;
 
 /// Longest path that a program can name: `PATH_MAX` of include/uapi/linux/limits.h without its NUL. Longer ones can be
@@ -167,6 +168,27 @@ pub struct Entry {
     pub id: InodeId,
 }
 
+impl Lookup for Tree {
+    type At = InodeId;
+    type Error = std::convert::Infallible;
+
+    fn root(&self) -> InodeId {
+        self.root
+    }
+
+    fn look(&self, at: &InodeId, name: &[u8]) -> Result<Met<'_, InodeId>, Self::Error> {
+        let found = self.names(*at).and_then(|names| names.get(name));
+        Ok(match found {
+            None => Met::Nothing,
+            Some(&id) => match &self.inode(id).node {
+                Node::Directory(_) => Met::Directory(id),
+                Node::Symlink(target) => Met::Symlink(id, (&**target).into()),
+                _ => Met::Other(id),
+            },
+        })
+    }
+}
+
 impl Tree {
     /// A tree that holds only a root directory (0755, root:root, time 0).
     #[must_use]
@@ -235,55 +257,19 @@ impl Tree {
     /// [`Tree::lookup`] that adds to `steps` how many names it took: 40 links can lead through 80,000.
     #[must_use]
     pub fn lookup_counting(&self, path: &[u8], follow: bool, steps: &mut u64) -> Option<InodeId> {
-        self.trail(path, follow, steps).map(|trail| trail.last().map_or(self.root, |&(_, id)| id))
+        self.trail(path, follow, steps).map(|trail| trail.last().map_or(self.root, |(_, id)| *id))
     }
 
     /// Where [`Tree::resolve`] arrives, as a path without links and without a leading `/`.
     #[must_use]
     pub fn real_path(&self, path: impl AsRef<[u8]>) -> Option<Vec<u8>> {
         let trail = self.trail(path.as_ref(), true, &mut 0)?;
-        Some(trail.iter().map(|&(name, _)| name).collect::<Vec<_>>().join(&b'/'))
+        Some(trail.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(&b'/'))
     }
 
     /// The names from the root to where [`Tree::lookup`] arrives.
-    fn trail<'t>(
-        &'t self,
-        path: &'t [u8],
-        follow: bool,
-        steps: &mut u64,
-    ) -> Option<Vec<(&'t [u8], InodeId)>> {
-        // The kernel's own limit on links in one lookup: MAXSYMLINKS, include/linux/namei.h.
-        let mut links_left = 40;
-        let mut todo: Vec<&[u8]> = Vec::new();
-        parts(path, &mut todo);
-        let mut at: Vec<(&[u8], InodeId)> = Vec::new();
-        while let Some(part) = todo.pop() {
-            *steps += 1;
-            let names = self.names(at.last().map_or(self.root, |&(_, id)| id))?;
-            match part {
-                b"." => continue,
-                b".." => {
-                    at.pop();
-                    continue;
-                }
-                _ => {}
-            }
-            let next = *names.get(part)?;
-            match &self.inode(next).node {
-                Node::Symlink(target) if follow || !todo.is_empty() => {
-                    links_left -= 1;
-                    if links_left < 0 {
-                        return None;
-                    }
-                    if target.first() == Some(&b'/') {
-                        at.clear();
-                    }
-                    parts(target, &mut todo);
-                }
-                _ => at.push((part, next)),
-            }
-        }
-        Some(at)
+    fn trail<'t>(&'t self, path: &'t [u8], follow: bool, steps: &mut u64) -> Option<Trail<'t, InodeId>> {
+        resolve(self, path, follow, steps).ok()
     }
 
     /// Every path, a directory before its content, names in byte order; the root comes first with an empty path.
@@ -395,14 +381,6 @@ impl Tree {
         self.read_at(content, &mut bytes, 0)?;
         Ok(Some(bytes))
     }
-}
-
-/// Puts the parts of `path` onto `todo`, the first on top. A slash at the end asks for a directory, as `.` does.
-fn parts<'p>(path: &'p [u8], todo: &mut Vec<&'p [u8]>) {
-    if path.last() == Some(&b'/') {
-        todo.push(b".");
-    }
-    todo.extend(path.split(|&b| b == b'/').rev().filter(|part| !part.is_empty()));
 }
 
 /// A path for people: bytes that are not UTF-8 and control characters are escaped.

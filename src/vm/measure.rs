@@ -19,9 +19,9 @@ use crate::scratch::Directory;
 /// The probe, compiled by src/build.rs for the architecture that btrsquash itself is built for.
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
 /// Its path in the copy. src/guest/probe.rs has the same paths, and removes both files before init runs.
-const PATH: &str = ".btrsquash-probe";
+const PATH: &str = crate::contract::paths::PROBE;
 /// The file that names the program that it starts.
-const NEXT: &str = ".btrsquash-probe.next";
+const NEXT: &str = crate::contract::paths::PROBE_NEXT;
 
 /// When memory was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use btrsquash::bytes::ReadAt;
 use btrsquash::codec::Encoding;
-use btrsquash::contract::paths::CMDLINE_FILE;
+use btrsquash::contract::paths::CMDLINE;
 use btrsquash::convert::layout::{Carry, Image};
 use btrsquash::initrd;
 use btrsquash::tree::{Device, Extent, Inode, Node, Tree};
@@ -285,7 +285,7 @@ fn a_runtime_is_found_however_it_is_carried() {
             early_bodies: &[],
             bootconfig: None,
             squashfs: Some((&file, carry)),
-            extra: &|_| vec![(CMDLINE_FILE.into(), b"root=live:x\n".to_vec())],
+            extra: &|_| vec![(CMDLINE.into(), b"root=live:x\n".to_vec())],
             front_end: &packed,
             time: 1,
         };

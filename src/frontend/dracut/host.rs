@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Dracut, Files, Item, first, put, scripts, underscored};
+use super::{Dracut, Files, Item, first, put, underscored};
 use crate::contract::RuntimeFrom;
 use crate::error::Error;
 use crate::frontend::Plan;
@@ -69,7 +69,7 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     let mut dracut =
         Dracut { program: program.into(), base: base.into(), root, version: String::new(), modules };
     for (tool, package) in
-        [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("switch_root", "util-linux")]
+        [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("losetup", "util-linux")]
     {
         if !dracut.has_program(tool) {
             return Err(Error::missing(format!("{tool}, which dracut packs, is not installed"))
@@ -214,15 +214,7 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
             "--nohardlink",
         ])
         // The modules of the closure are added by us: dracut would take whole folders of drivers with them.
-        .args([
-            "--no-compress",
-            "--no-kernel",
-            "--force",
-            "--modules",
-            &modules,
-            "--install",
-            scripts::EXTRA_PROGRAMS,
-        ])
+        .args(["--no-compress", "--no-kernel", "--force", "--modules", &modules])
         .args(["--kver", first(plan.kernels)])
         .arg(inside(&image))
         .current_dir(folder.path());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use goblin::elf::Elf;
 
 use super::{Files, Item};
+use crate::contract::{Lookup, Met, resolve};
 
 /// Removes what tells of the making: temporary paths, the host's users, caches that only root can make.
 pub(super) fn forget_the_making(files: &mut Files) {
@@ -32,33 +33,40 @@ pub(super) fn forget_the_making(files: &mut Files) {
     super::put(files, "etc/passwd", Item::File(false, users.into()));
 }
 
-/// Puts a program that does nothing in place of udev: the kernel's devtmpfs makes all nodes that a live root in the
-/// initramfs needs (loop, dm), no hardware is waited for, and libdevmapper makes its own nodes where it is told that no udev runs
-/// (`DM_DISABLE_UDEV`, which a hook exports).
-pub(super) fn without_udev(files: &mut Files) {
+/// Puts a program that does nothing in place of udev and modprobe: the kernel's devtmpfs makes all nodes that a live root in
+/// the initramfs needs (loop, dm), no hardware is waited for, /init loads the modules, and libdevmapper makes its own nodes
+/// when it is told that no udev runs (`DM_DISABLE_UDEV`, which a hook exports).
+pub(super) fn without_udev_and_modprobe(files: &mut Files) {
     files.retain(|path, _| {
         !(path.starts_with("etc/udev")
-            || ["usr/lib/udev", "lib/udev"].iter().any(|dir| {
+            || path.starts_with("etc/modprobe.d")
+            || ["usr/lib/udev", "lib/udev", "usr/lib/modprobe.d", "lib/modprobe.d"].iter().any(|dir| {
                 path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }))
     });
+    let replaced =
+        ["udevadm", "systemd-udevd", "udevd", "kmod", "modprobe", "insmod", "rmmod", "depmod", "modinfo"];
     for (path, item) in files.iter_mut() {
-        if matches!(file_name(path), "udevadm" | "systemd-udevd" | "udevd") && matches!(item, Item::File(..))
-        {
-            *item = Item::File(true, include_bytes!("scripts/udev").to_vec());
+        if replaced.contains(&file_name(path)) && matches!(item, Item::File(..)) {
+            *item = Item::File(true, include_bytes!("hooks/nothing").to_vec());
         }
     }
 }
 
 /// Programs that dracut packs for other kinds of root: unpackers of archives, a pager, repairers and makers of other
 /// file systems. None is called on the way from /squashfs.img to the old first program.
-const UNUSED: [&str; 23] = [
+const UNUSED: [&str; 33] = [
     "bunzip2",
     "bzcat",
     "bzip2",
     "checkisomd5",
+    "chmod",
+    "chown",
+    "chroot",
     "cpio",
     "e2fsck",
+    "env",
+    "find",
     "fsck",
     "fsck.ext2",
     "fsck.ext3",
@@ -66,12 +74,17 @@ const UNUSED: [&str; 23] = [
     "fsck.fat",
     "fsck.vfat",
     "fsck.xfs",
+    "grep",
     "gunzip",
     "gzip",
     "less",
     "loginctl",
+    "stat",
+    "switch_root",
     "tar",
+    "touch",
     "unxz",
+    "xargs",
     "xz",
     "xz_repair",
     "zcat",
@@ -194,38 +207,36 @@ pub(super) fn unmerge(files: &mut Files) {
     }
 }
 
-/// Where `path` leads with all links followed, as a process of the front-end would find it; `None` where nothing is.
-pub(super) fn real_path(files: &Files, path: &str) -> Option<String> {
-    // As many links as the kernel follows: MAXSYMLINKS.
-    let mut links = 40;
-    let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-    let mut at: Vec<String> = Vec::new();
-    while let Some(part) = todo.pop() {
-        match part.as_str() {
-            "" | "." => continue,
-            ".." => {
-                at.pop();
-                continue;
-            }
-            _ => at.push(part),
-        }
-        match files.get(&at.join("/"))? {
-            Item::Symlink(target) => {
-                links -= 1;
-                if links < 0 {
-                    return None;
-                }
-                at.pop();
-                if target.starts_with('/') {
-                    at.clear();
-                }
-                todo.extend(target.split('/').rev().map(str::to_owned));
-            }
-            _ if todo.iter().all(|part| part.is_empty()) => return Some(at.join("/")),
-            _ => {}
-        }
+/// The files of the image as a tree in which paths are looked up.
+struct Image<'a>(&'a Files);
+
+impl Lookup for Image<'_> {
+    type At = String;
+    type Error = std::convert::Infallible;
+
+    fn root(&self) -> String {
+        String::new()
     }
-    (!at.is_empty()).then(|| at.join("/"))
+
+    fn look(&self, at: &String, name: &[u8]) -> Result<Met<'_, String>, Self::Error> {
+        let name = String::from_utf8_lossy(name);
+        let path = if at.is_empty() { name.into_owned() } else { format!("{at}/{name}") };
+        Ok(match self.0.get(&path) {
+            None => Met::Nothing,
+            Some(Item::Symlink(target) | Item::RuntimeSymlink { target, .. }) => {
+                Met::Symlink(path, target.as_bytes().into())
+            }
+            Some(Item::Directory(_) | Item::RuntimeDirectory { .. }) => Met::Directory(path),
+            Some(Item::File(..) | Item::CharDevice(_)) => Met::Other(path),
+        })
+    }
+}
+
+/// The path without symlinks to which `path` leads in the image; `None` if it leads nowhere.
+pub(super) fn real_path(files: &Files, path: &str) -> Option<String> {
+    let image = Image(files);
+    let trail = resolve(&image, path.as_bytes(), true, &mut 0).ok()?;
+    trail.last().map(|(_, at)| at.clone())
 }
 
 /// The last part of a path.

@@ -1,34 +1,28 @@
-//! The front-end made by the host's dracut: its own init, dmsquash-live and hooks, lean and isolated from the host.
+//! The boot initramfs made by dracut: dmsquash-live and its hooks, lean and isolated from the host.
 //!
-//! dracut makes an image without kernel modules; we take away what a runtime in RAM never uses, add the modules of the
-//! closure, the hand-over to the old first program and the carrying of appended files, and write it all anew.
+//! dracut makes an image without kernel modules; we remove what a runtime in RAM never uses, add the modules of the closure
+//! and our program, which hands over to the old init and carries appended files, and write everything anew.
 
+mod hooks;
 mod host;
 mod lean;
-mod scripts;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::common::{check_init, notes as notes_on_appended, plain as plain_name};
 use super::{FrontEnd, Plan};
-use crate::contract::{Handover, Overlay, RuntimeFrom};
+use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
 use crate::kernel::KernelModules;
 use crate::tree::Device;
 
-/// The time of every entry of the front-end, seconds since 1970: a file in the initramfs that has another one was
-/// appended by the user. (dracut 059 uses the same number for nothing: it is 5 April 2005, 16:25:55 UTC.)
-pub const MARKER_TIME: i64 = 1_112_822_355;
-
-/// Where our own part of the front-end lies in the initramfs.
-pub const OURS: &str = "usr/lib/btrsquash";
-/// The list of the front-end's own paths, a line each that begins with `./`.
-pub const OWN: &str = "usr/lib/btrsquash/own";
-/// The list of paths that are neither its own nor appended, in the same form.
-pub const NOT_CARRIED: &str = "usr/lib/btrsquash/not-carried";
+/// The time of every entry: 2005-04-06 21:19:15 UTC. A file of the boot initramfs that has another one was replaced by an
+/// appended file. It means nothing else; a fixed time makes the same bytes every day.
+const DRACUT_TIME: i64 = 1_112_822_355;
 
 /// A dracut that can make front-ends, as [`find`] found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +48,10 @@ enum Item {
     File(bool, Vec<u8>),
     /// A symbolic link's target.
     Symlink(String),
+    /// A directory of the runtime, with its attributes.
+    RuntimeDirectory { mode: u32, uid: u32, gid: u32, mtime: i64 },
+    /// A symlink of the runtime that leads to a directory.
+    RuntimeSymlink { target: String, uid: u32, gid: u32, mtime: i64 },
     /// A character device.
     CharDevice(Device),
 }
@@ -76,7 +74,7 @@ pub fn find(root: Option<&Path>) -> Result<Dracut, Error> {
 #[must_use]
 pub fn cmdline(plan: &Plan<'_>, arguments: Option<&str>) -> String {
     let mut words = vec![format!("root={}", root(&plan.runtime)), "rd.live.image".to_owned()];
-    if plan.overlay == Overlay::Overlayfs {
+    if plan.overlay == Overlay::Overlayfs || plan.format == RuntimeFormat::Squashfs {
         // Without either, every version makes a device-mapper snapshot. The names changed in dracut-ng 110.
         words.extend(["rd.live.overlay.overlayfs=1".to_owned(), "rd.overlay=1".to_owned()]);
     }
@@ -122,19 +120,20 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     let made = size(&files);
     lean::forget_the_making(&mut files);
     if in_ram {
-        lean::without_udev(&mut files);
+        lean::without_udev_and_modprobe(&mut files);
         lean::drop_unused(&mut files);
         notes.push(format!(
-            "of {:.1} MB that dracut packed, {:.1} MB stay: a runtime in RAM needs neither udev nor unpackers",
+            "of {:.1} MB that dracut packed, {:.1} MB stay: a runtime in RAM needs neither udev, modprobe nor unpackers",
             made as f64 / 1e6,
             size(&files) as f64 / 1e6
         ));
     }
-    scripts::check_programs(&files)?;
+    hooks::check_programs(&files)?;
     add_modules(&mut files, plan)?;
-    scripts::add(&mut files, plan)?;
+    hooks::add(&mut files, plan)?;
     lean::unmerge(&mut files);
-    scripts::add_lists(&mut files, plan);
+    let left_out = hooks::add_lists(&mut files, plan);
+    notes.extend(notes_on_appended(left_out));
     notes.push(format!(
         "it hands over to {} {}",
         plan.init,
@@ -143,8 +142,8 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
             Handover::Mounted => "with /proc, /sys, /dev and /run mounted",
         }
     ));
-    let cpio = write(&files)
-        .map_err(|e| Error::failed(format!("the front-end's archive cannot be written: {e}")))?;
+    let cpio = write(&files, plan)
+        .map_err(|e| Error::failed(format!("the boot initramfs cannot be written: {e}")))?;
     Ok(FrontEnd { cpio, maker: format!("dracut {}", dracut.version), notes })
 }
 
@@ -159,29 +158,20 @@ fn check(plan: &Plan<'_>) -> Result<(), Error> {
         return Err(Error::usage("a front-end needs the modules of at least one kernel"));
     }
     for kernel in plan.kernels {
-        if !plain(&kernel.version, "._+~-") || kernel.version.starts_with(['.', '-']) {
-            return Err(Error::input(format!(
-                "'{}' is not a kernel's release",
-                kernel.version.escape_default()
-            )));
-        }
+        plain_name(&kernel.version)?;
         for module in &kernel.modules {
+            plain_name(&module.name)?;
             let odd_path = module.path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
-            if !plain(&module.name, "_-") || !plain(&module.path, "_+./-") || odd_path {
+            if !plain(&module.path, "_+./-") || odd_path {
                 return Err(Error::input(format!(
-                    "kernel module '{}' at '{}' has a name that modprobe cannot be given",
+                    "kernel module '{}' has the path '{}', which modprobe cannot be given",
                     module.name.escape_default(),
                     module.path.escape_default()
                 )));
             }
         }
     }
-    if !plan.init.starts_with('/') || plan.init.chars().any(char::is_control) {
-        return Err(Error::input(format!(
-            "'{}' is not an absolute path of a first program",
-            plan.init.escape_default()
-        )));
-    }
+    check_init(plan.init)?;
     check_runtime(&plan.runtime)
 }
 
@@ -203,25 +193,39 @@ pub fn check_runtime(runtime: &RuntimeFrom) -> Result<(), Error> {
     }
 }
 
-/// Modules of every kernel with depmod's tables, where only we look for them: a driver disk may bring its own lib/modules.
+/// Adds the modules of every kernel. /init loads those that are needed in any case; for the drivers of a machine's own disks
+/// and network cards udev calls modprobe, which has a lib/modules of its own: a driver disk may bring another.
 fn add_modules(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
     for kernel in plan.kernels {
-        let base = format!("{OURS}/lib/modules/{}", kernel.version);
-        for (path, bytes) in host::module_tree(kernel)? {
-            put(files, &format!("{base}/{path}"), Item::File(false, bytes));
+        let base = format!("{}/{}", paths::MODULES, kernel.version);
+        let in_ram = plan.runtime == RuntimeFrom::Initramfs;
+        let mut order = String::new();
+        for module in &kernel.modules {
+            let name = format!("{}.ko", underscored(&module.name));
+            if in_ram {
+                put(files, &format!("{base}/{name}"), Item::File(false, module.elf.to_vec()));
+                order.push_str(&format!("{name}\n"));
+            } else if preloaded(&module.path, &module.name) {
+                order.push_str(&format!("../../lib/modules/{}/kernel/{name}\n", kernel.version));
+            }
         }
-        let load: String = kernel
-            .modules
-            .iter()
-            .filter(|module| preloaded(&module.path, &module.name) || plan.runtime == RuntimeFrom::Initramfs)
-            .map(|module| format!("{}\n", underscored(&module.name)))
-            .collect();
-        put(files, &format!("{OURS}/load/{}", kernel.version), Item::File(false, load.into_bytes()));
-        // Where the kernel's own modprobe and udev look; /usr/lib/modules is the same to newer kmods.
-        for folder in ["lib/modules", "usr/lib/modules"] {
-            let folder = lean::real_path(files, folder).unwrap_or_else(|| folder.to_owned());
-            put(files, &format!("{folder}/{}", kernel.version), Item::Symlink(format!("/{base}")));
+        put(files, &format!("{base}/{}", paths::ORDER), Item::File(false, order.into_bytes()));
+        if !in_ram {
+            add_module_tree(files, kernel)?;
         }
+    }
+    Ok(())
+}
+
+fn add_module_tree(files: &mut Files, kernel: &KernelModules) -> Result<(), Error> {
+    let base = format!("{}/{}", paths::DRACUT_MODULES, kernel.version);
+    for (path, bytes) in host::module_tree(kernel)? {
+        put(files, &format!("{base}/{path}"), Item::File(false, bytes));
+    }
+    // The two places at which modprobe, in older and newer versions, and udev look.
+    for directory in ["lib/modules", "usr/lib/modules"] {
+        let directory = lean::real_path(files, directory).unwrap_or_else(|| directory.to_owned());
+        put(files, &format!("{directory}/{}", kernel.version), Item::Symlink(format!("/{base}")));
     }
     Ok(())
 }
@@ -255,16 +259,28 @@ fn size(files: &Files) -> usize {
     files.values().map(|item| if let Item::File(_, bytes) = item { bytes.len() } else { 0 }).sum()
 }
 
-/// One newc archive.
-fn write(files: &Files) -> std::io::Result<Vec<u8>> {
-    let mut writer = NewcWriter::new(Vec::with_capacity(size(files) + 256 * files.len()), MARKER_TIME);
+/// One newc archive, the root directory first.
+fn write(files: &Files, plan: &Plan<'_>) -> std::io::Result<Vec<u8>> {
+    let mut writer = NewcWriter::new(Vec::with_capacity(size(files) + 256 * files.len()), DRACUT_TIME);
+    let root = plan.tree.inode(plan.tree.root);
+    writer.owner(root.uid, root.gid);
+    writer.time(root.mtime);
+    writer.directory(".", root.mode)?;
     for (path, item) in files {
+        let (owner, time) = match item {
+            Item::RuntimeDirectory { uid, gid, mtime, .. } | Item::RuntimeSymlink { uid, gid, mtime, .. } => {
+                ((*uid, *gid), *mtime)
+            }
+            _ => ((0, 0), DRACUT_TIME),
+        };
+        writer.owner(owner.0, owner.1);
+        writer.time(time);
         match item {
-            Item::Directory(mode) => writer.directory(path, *mode)?,
+            Item::Directory(mode) | Item::RuntimeDirectory { mode, .. } => writer.directory(path, *mode)?,
             Item::File(executable, bytes) => {
                 writer.file(path, if *executable { 0o755 } else { 0o644 }, bytes)?
             }
-            Item::Symlink(target) => writer.symlink(path, target)?,
+            Item::Symlink(target) | Item::RuntimeSymlink { target, .. } => writer.symlink(path, target)?,
             Item::CharDevice(device) => {
                 writer.device(path, 0o600, &crate::tree::Node::CharDevice(*device))?
             }
