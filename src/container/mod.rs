@@ -188,7 +188,7 @@ impl Wrapper {
     ///
     /// # Errors
     /// Those of reading and writing; `InvalidInput` if the initrd is too large for the format.
-    pub(crate) fn write(&self, initrd: &dyn ReadAt, init: &str, out: &mut dyn Write) -> io::Result<u64> {
+    pub fn write(&self, initrd: &dyn ReadAt, init: &str, out: &mut dyn Write) -> io::Result<u64> {
         match self {
             Self::Uki(uki) => uki.write(initrd, init, out),
             Self::UImage(image) => image.write(initrd, out),

@@ -12,6 +12,7 @@ use btrsquash::btrfs::{self, Features};
 use btrsquash::bytes::ReadAt;
 use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
+use btrsquash::container;
 use btrsquash::contract::RuntimeFrom;
 use btrsquash::cores::Cores;
 use btrsquash::image::split;
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "segments", run: segments, seeds: segment_seeds },
     Target { name: "newc", run: newc, seeds: newc_seeds },
     Target { name: "lzop", run: segments, seeds: || stream_seeds(Encoding::Lzo) },
@@ -44,6 +45,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "program", run: program, seeds: program_seeds },
     Target { name: "package", run: package, seeds: package_seeds },
     Target { name: "vmlinuz", run: vmlinuz, seeds: vmlinuz_seeds },
+    Target { name: "container", run: container, seeds: container_seeds },
     Target { name: "bootconfig", run: bootconfig, seeds: bootconfig_seeds },
     Target { name: "classify", run: classify, seeds: classify_seeds },
 ];
@@ -114,6 +116,109 @@ fn newc(bytes: &[u8]) -> bool {
         assert_eq!(plain.tree.inodes, packed.tree.inodes, "plain and packed differ");
     }
     plain.is_ok()
+}
+
+/// Unified kernel images, uImages, FIT images, ISO images and kernels: opened, and what is inside named.
+fn container(bytes: &[u8]) -> bool {
+    let _ = btrsquash::magic::name(bytes);
+    let Ok(input) = container::unwrap(Path::new("fuzz"), Arc::new(bytes.to_vec()), &LIMITS) else {
+        return false;
+    };
+    let mut start = vec![0; input.initrd.len().min(4096) as usize];
+    assert!(input.initrd.read_exact_at(&mut start, 0).is_ok());
+    if let Some(wrapper) = &input.wrapper {
+        let mut out = Vec::new();
+        if wrapper.write(&b"a new initrd".to_vec(), "/init", &mut out).is_ok() {
+            let again = container::unwrap(Path::new("fuzz"), Arc::new(out), &LIMITS);
+            assert_eq!(again.unwrap().initrd.len(), 12, "what was written is not read again");
+        }
+    }
+    input.wrapper.is_some() || input.kernel.is_some()
+}
+
+fn container_seeds() -> Vec<Vec<u8>> {
+    // A uImage.
+    let data = packed(&small_archive(), Encoding::Gzip);
+    let mut uimage = vec![0; 64];
+    uimage[..4].copy_from_slice(&[0x27, 0x05, 0x19, 0x56]);
+    uimage[12..16].copy_from_slice(&(data.len() as u32).to_be_bytes());
+    uimage[24..28].copy_from_slice(&crc32(&data).to_be_bytes());
+    uimage[30] = 3;
+    let sum = crc32(&uimage);
+    uimage[4..8].copy_from_slice(&sum.to_be_bytes());
+    uimage.extend(&data);
+    // A unified kernel image of one section.
+    let mut uki = vec![0; 512];
+    uki[..2].copy_from_slice(b"MZ");
+    uki[0x3c] = 0x40;
+    uki[0x40..0x44].copy_from_slice(b"PE\0\0");
+    uki[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
+    uki[0x46] = 1;
+    uki[0x54] = 240;
+    uki[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
+    for (at, value) in [(32, 4096_u32), (36, 512), (60, 512), (108, 16)] {
+        uki[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
+    }
+    let row = 0x58 + 240;
+    uki[row..row + 7].copy_from_slice(b".initrd");
+    for (at, value) in [(8, data.len() as u32), (12, 4096), (16, 512), (20, 512), (36, 0x40)] {
+        uki[row + at..row + at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    uki.extend(&data);
+    uki.resize(1024, 0);
+    vec![uimage, uki, fit_seed(&data)]
+}
+
+/// A flattened image tree: /images/r with a ramdisk and its checksum.
+fn fit_seed(data: &[u8]) -> Vec<u8> {
+    let strings = b"type\0data\0algo\0value\0";
+    let mut tree = Vec::new();
+    let word = |tree: &mut Vec<u8>, word: u32| tree.extend(word.to_be_bytes());
+    let pad = |tree: &mut Vec<u8>| tree.resize(tree.len().next_multiple_of(4), 0);
+    let begin = |tree: &mut Vec<u8>, name: &[u8]| {
+        word(tree, 1);
+        tree.extend(name);
+        tree.push(0);
+        pad(tree);
+    };
+    let property = |tree: &mut Vec<u8>, name: u32, value: &[u8]| {
+        word(tree, 3);
+        word(tree, value.len() as u32);
+        word(tree, name);
+        tree.extend(value);
+        pad(tree);
+    };
+    begin(&mut tree, b"");
+    begin(&mut tree, b"images");
+    begin(&mut tree, b"r");
+    property(&mut tree, 0, b"ramdisk\0");
+    property(&mut tree, 5, data);
+    begin(&mut tree, b"hash-1");
+    property(&mut tree, 10, b"crc32\0");
+    property(&mut tree, 15, &crc32(data).to_be_bytes());
+    for end in [2, 2, 2, 2, 9] {
+        word(&mut tree, end);
+    }
+    let mut fit = Vec::new();
+    let size = 40 + 16 + tree.len() + strings.len();
+    for field in [0xd00d_feed, size, 56, 56 + tree.len(), 40, 17, 16, 0, strings.len(), tree.len()] {
+        fit.extend((field as u32).to_be_bytes());
+    }
+    fit.extend([0; 16]);
+    fit.extend(tree);
+    fit.extend(strings);
+    fit
+}
+
+/// CRC-32 as zlib has it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |mut crc, byte| {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+        crc
+    })
 }
 
 fn squashfs(bytes: &[u8]) -> bool {

@@ -13,6 +13,7 @@ mod diff;
 mod dracut;
 mod fuzz;
 mod initrd;
+mod inputs;
 mod inspect;
 mod kernel;
 mod layout;
