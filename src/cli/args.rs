@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use btrsquash::codec::Compression;
 use btrsquash::contract::Overlay;
 use btrsquash::convert::{FrontEndChoice, Layout};
+use btrsquash::ram::DEFAULT_CPUS;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use regex::bytes::Regex;
@@ -89,9 +90,12 @@ pub struct Convert {
     /// How the squashfs is compressed
     #[arg(long, default_value_t = Compression::Xz, value_parser = one_of(&Compression::ALL.map(Compression::name), compression))]
     pub compression: Compression,
-    /// Block size of the squashfs, a power of two from 4K to 1M
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block_size)]
-    pub block_size: u32,
+    /// Block size of the squashfs: a power of two from 4K to 1M, or auto, the one with the lowest minimum RAM for --cpus
+    #[arg(long, value_name = "auto|SIZE", default_value = "auto", value_parser = block_size)]
+    pub block_size: BlockSize,
+    /// Possible CPUs (present ones and those that can be added) of the machines that the image is meant for
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CPUS, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub cpus: u32,
     /// What makes the runtime writable [default: dm where the kernel has dm-snapshot, else overlayfs]
     #[arg(long, value_parser = one_of(&["dm", "overlayfs"], overlay))]
     pub overlay: Option<Overlay>,
@@ -187,6 +191,9 @@ pub struct Boot {
     /// Keep the whole console in this file
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// CPUs of the machine, and how many there can be at most: N or N,maxcpus=M
+    #[arg(long, value_name = "N[,maxcpus=M]", default_value = "1", value_parser = cpus)]
+    pub cpus: Cpus,
     /// Add an argument to QEMU's command line, such as a drive; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu: Vec<String>,
@@ -218,6 +225,12 @@ pub struct Boot {
 pub struct Inspect {
     /// The image
     pub image: PathBuf,
+    /// The kernel that boots the image, for the RAM model
+    #[arg(long, value_name = "VMLINUZ")]
+    pub kernel: Option<PathBuf>,
+    /// Possible CPUs (present ones and those that can be added) of the machine, for the RAM model
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CPUS, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub cpus: u32,
     /// Levels of the table of directories
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub depth: usize,
@@ -293,6 +306,30 @@ fn front_end(text: &str) -> Result<FrontEndChoice, String> {
     })
 }
 
+/// CPUs of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus {
+    /// Those present.
+    pub present: u32,
+    /// Those that there can be.
+    pub possible: u32,
+}
+
+fn cpus(text: &str) -> Result<Cpus, String> {
+    let wrong = || format!("'{text}' is not a number of CPUs: write N or N,maxcpus=M, with M from N to 255");
+    let (present, possible) = match text.split_once(",maxcpus=") {
+        Some((present, possible)) => (present, possible),
+        None => (text, text),
+    };
+    let (present, possible) = (present.parse().ok(), possible.parse().ok());
+    match present.zip(possible) {
+        Some((present @ 1.., possible)) if present <= possible && possible <= 255 => {
+            Ok(Cpus { present, possible })
+        }
+        _ => Err(wrong()),
+    }
+}
+
 fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|e: btrsquash::error::Error| e.to_string())
 }
@@ -353,9 +390,16 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn block_size(text: &str) -> Result<u32, String> {
+/// A block size; `None`: the one that needs the least memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSize(pub Option<u32>);
+
+fn block_size(text: &str) -> Result<BlockSize, String> {
+    if text == "auto" {
+        return Ok(BlockSize(None));
+    }
     match u32::try_from(size(text)?) {
-        Ok(size) if size.is_power_of_two() && (4096..=1 << 20).contains(&size) => Ok(size),
+        Ok(size) if size.is_power_of_two() && (4096..=1 << 20).contains(&size) => Ok(BlockSize(Some(size))),
         _ => Err(format!("'{text}' is not a block size of squashfs: a power of two from 4K to 1M")),
     }
 }
@@ -371,6 +415,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_cpus() {
+        assert_eq!(cpus("2"), Ok(Cpus { present: 2, possible: 2 }));
+        assert_eq!(cpus("2,maxcpus=128"), Ok(Cpus { present: 2, possible: 128 }));
+        for wrong in ["0", "4,maxcpus=2", "1,maxcpus=256", "x", "2,sockets=1"] {
+            assert!(cpus(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn sizes() {
         assert_eq!(size("16GiB"), Ok(16 << 30));
         assert_eq!(size("60MB"), Ok(60_000_000));
@@ -379,7 +432,8 @@ mod tests {
         assert_eq!(size("4096"), Ok(4096));
         assert!(size("a lot").is_err());
         assert!(size("99999999999T").is_err());
-        assert_eq!(block_size("128K"), Ok(131_072));
+        assert_eq!(block_size("128K"), Ok(BlockSize(Some(131_072))));
+        assert_eq!(block_size("auto"), Ok(BlockSize(None)));
         assert!(block_size("3K").is_err());
         assert!(block_size("2M").is_err());
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::args::Boot;
+use crate::cli::args::{Boot, Cpus};
 use btrsquash::error::Error;
-use btrsquash::ram::{self, Facts};
+use btrsquash::kernel;
+use btrsquash::ram::{self, Facts, Kernel, Machine};
 use btrsquash::report::{Report, from};
 use btrsquash::vm::{self, BootOptions, Range};
 use btrsquash::{image, initrd};
@@ -26,7 +27,7 @@ pub fn boot(options: &Boot) -> anyhow::Result<()> {
         append: options.append.clone(),
         timeout: Duration::from_secs(options.timeout),
         log: options.log.clone(),
-        qemu: options.qemu.clone(),
+        qemu: smp(options.cpus).into_iter().chain(options.qemu.iter().cloned()).collect(),
         second_serial: None,
     };
     let progress = Progress::new(options.quiet);
@@ -44,12 +45,23 @@ pub fn boot(options: &Boot) -> anyhow::Result<()> {
     if report.booted { Ok(()) } else { Err(Error::failed("the boot failed").file(&options.image).into()) }
 }
 
+/// The arguments of QEMU for these CPUs.
+fn smp(cpus: Cpus) -> Vec<String> {
+    if (cpus.present, cpus.possible) == (1, 1) {
+        return Vec::new();
+    }
+    vec!["-smp".into(), format!("{},maxcpus={}", cpus.present, cpus.possible)]
+}
+
 /// The minimum that the model computes for this image with these arguments, bytes; the reason if it cannot.
 fn computed(options: &Boot) -> Result<u64, String> {
     let image = image::open(&options.image, &initrd::Limits::default(), &|_| ()).map_err(|e| e.what)?;
-    let mut facts = Facts::of(&image).ok_or("it is a bare file system image, which no kernel unpacks")?;
+    let kernel = kernel::Facts::read(&options.kernel).map_or(Kernel::TYPICAL, |facts| Kernel::from(&facts));
+    let mut facts =
+        Facts::of(&image, &kernel).ok_or("it is a bare file system image, which no kernel unpacks")?;
     facts.retained |= ram::retains(&options.append);
-    Ok(facts.minimum(ram::rootfs(&options.append)))
+    let rootfs = ram::rootfs(&options.append, kernel.rootfs_options != Some(false));
+    Ok(facts.minimum(&Machine::new(kernel, options.cpus.possible).with_rootfs(rootfs)))
 }
 
 fn find_min(options: &Boot, machine: &BootOptions, progress: Progress) -> anyhow::Result<()> {

@@ -41,18 +41,18 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         features: Features::for_kernels(prepared.kernels.iter().map(|k| k.modules.version.as_str())),
         free_space: request.free_space,
         time: prepared.time,
-        block_size: request.block_size,
+        block_size: prepared.block_size,
     };
     let image = btrfs::plan(&prepared.split.runtime, &options)?;
     let squashfs_options = squashfs::Options {
         compression: request.compression,
-        block_size: request.block_size,
+        block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
         bcj: prepared.kernels.iter().all(|k| k.bcj),
     };
     let into_cpio = request.layout == Layout::Combined;
     if into_cpio {
-        fits(&image, request)?;
+        fits(&image, prepared.block_size)?;
     }
     let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
@@ -92,13 +92,13 @@ fn too_large(size: u64) -> Error {
 }
 
 /// Fails before the work where the squashfs cannot fit into a cpio: every 64th block is compressed to tell.
-fn fits(image: &btrfs::Image, request: &Request) -> Result<(), Error> {
+fn fits(image: &btrfs::Image, block_size: u32) -> Result<(), Error> {
     let facts = image.facts();
     if facts.data + facts.metadata <= NEWC_MAX {
         return Ok(());
     }
     let (mut sampled, mut packed) = (0_u64, 0_u64);
-    let mut block = vec![0; request.block_size as usize];
+    let mut block = vec![0; block_size as usize];
     for region in image.regions().iter().filter(|r| r.hint != crate::bytes::Hint::Zero) {
         let step = 64 * block.len() as u64;
         for at in (region.offset..region.offset + region.len).step_by(step as usize) {

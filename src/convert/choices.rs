@@ -39,6 +39,8 @@ pub enum Choice {
         compression: Compression,
         /// The block size in bytes.
         block_size: u32,
+        /// The number of possible CPUs for which the block size was chosen; `None` if the user named it.
+        chosen_for: Option<u32>,
         /// Whether xz uses the branch filter of the architecture.
         bcj: bool,
     },
@@ -78,6 +80,7 @@ pub enum FrontEndReason {
 pub(super) fn of(
     request: &Request,
     kernels: &[Kernel],
+    block_size: u32,
     encoding: Encoding,
     maker: &Maker,
     overlay: Overlay,
@@ -89,7 +92,8 @@ pub(super) fn of(
         Choice::Btrfs(Features::for_kernels(versions()), versions().map(str::to_owned).collect()),
         Choice::Squashfs {
             compression: request.compression,
-            block_size: request.block_size,
+            block_size,
+            chosen_for: request.block_size.is_none().then_some(request.cpus),
             bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
         },
     ];

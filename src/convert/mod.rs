@@ -11,6 +11,7 @@ pub mod layout;
 mod preflight;
 mod request;
 mod result;
+mod tuning;
 
 use std::io::Write;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::choices::{self, Choice, FrontEndKind, FrontEndReason};
 use super::request::{FrontEndChoice, Layout, Request, Stage, Watch};
 use super::result::{Note, Old};
+use super::tuning;
 use crate::bytes::ReadAt;
 use crate::codec::{Compression, Encoding};
 use crate::container::{Input, Wrapper};
@@ -18,7 +19,7 @@ use crate::image::{self, Opened, parts};
 use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
-use crate::ram::Facts;
+use crate::ram::{Facts, Kernel as TypicalKernel, Machine};
 use crate::tree::{Tree, display};
 
 /// What makes the boot initramfs.
@@ -43,6 +44,10 @@ pub(super) struct Prepared {
     pub(super) wrapper: Option<Wrapper>,
     pub(super) image: Initrd,
     pub(super) old: Old,
+    /// The machine that the new image is meant for.
+    pub(super) machine: Machine,
+    /// Block size of the squashfs in bytes.
+    pub(super) block_size: u32,
     pub(super) kernels: Vec<Kernel>,
     pub(super) modules: Vec<KernelModules>,
     pub(super) maker: Maker,
@@ -86,13 +91,13 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     let source = Arc::clone(&opened.source);
     let mut choices = Vec::new();
     let (old, image) = accept(request, opened, &mut choices)?;
-    let old = with_init(request, old, &image, &mut choices)?;
-    let class = &old.class;
+    let mut old = with_init(request, old, &image, &mut choices)?;
+    let class = old.class.clone();
 
     check_interpreter(&image, class.started.as_deref().unwrap_or("/init"))
         .map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
-    let (maker, choice) = choose_maker(request, class)?;
+    let (maker, choice) = choose_maker(request, &class)?;
     choices.push(choice);
     let kernels = find_kernels(request, &image, &maker)?;
     let Some(overlay) = kernels.first().map(|kernel| kernel.overlay) else {
@@ -101,14 +106,17 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     };
     // One encoding for all kernels: the weakest decides.
     let encoding = kernel::common_encoding(&kernels);
-    choices.extend(choices::of(request, &kernels, encoding, &maker, overlay, class));
+    let machine = tuning::machine(request, &kernels);
+    old.facts = old.facts.in_pages_of(&machine.kernel, &image.tree);
+    let block_size = request.block_size.unwrap_or_else(|| tuning::block_size(request, &old, &machine));
+    choices.extend(choices::of(request, &kernels, block_size, encoding, &maker, overlay, &class));
     let init = class.started.clone().unwrap_or_else(|| "/init".to_owned());
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     Ok(Prepared {
-        split: split::split(&image, class, &kernels),
+        split: split::split(&image, &class, &kernels),
         notes: [
             input.notes.iter().cloned().map(Note::Found).collect(),
-            notes(&image, class, &kernels, &maker, &init),
+            notes(&image, &class, &kernels, &maker, &init),
         ]
         .concat(),
         modules: kernels.iter().map(|k| k.modules.clone()).collect(),
@@ -116,6 +124,8 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         time: request.source_date_epoch.unwrap_or_else(|| newest(&image)),
         wrapper: input.wrapper.clone(),
         source,
+        machine,
+        block_size,
         image,
         old,
         kernels,
@@ -298,7 +308,7 @@ fn accept(request: &Request, image: Opened, choices: &mut Vec<Choice>) -> Result
         }
     }
     let image = Opened { verdict: Some(class.verdict.clone()), ..image };
-    let (parts, size, facts) = (parts(&image), image.size(), Facts::of(&image));
+    let (parts, size, facts) = (parts(&image), image.size(), Facts::of(&image, &TypicalKernel::TYPICAL));
     let Some((initrd, facts)) = image.initrd.zip(facts) else {
         return Err(Error::input("is not an initrd").file(&request.old));
     };

@@ -48,8 +48,10 @@ pub struct Request {
     pub kernel: Option<PathBuf>,
     /// How the squashfs is compressed.
     pub compression: Compression,
-    /// Block size of the squashfs in bytes.
-    pub block_size: u32,
+    /// Block size of the squashfs in bytes; `None`: the one that needs the least memory.
+    pub block_size: Option<u32>,
+    /// Possible CPUs of the machines that the image is meant for.
+    pub cpus: u32,
     /// What makes the runtime writable, where the user said.
     pub overlay: Option<Overlay>,
     /// Room to write in the runtime's file system, bytes.

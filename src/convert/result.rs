@@ -16,7 +16,7 @@ use crate::image::classify::Classification;
 use crate::image::split::Split;
 use crate::image::{self, Part};
 use crate::initrd::Limits;
-use crate::ram::Facts;
+use crate::ram::{Facts, Machine, Packing};
 
 /// Something about a conversion that the user should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct Conversion {
     pub path: PathBuf,
     /// The new image; `None` in a dry run.
     pub new: Option<New>,
+    /// The machine that the new image is meant for.
+    pub machine: Machine,
     /// What was chosen.
     pub choices: Vec<Choice>,
     /// What went where.
@@ -110,6 +112,7 @@ pub(super) fn dry_run(request: &Request, prepared: Prepared) -> Conversion {
         old: prepared.old,
         path: request.new.clone(),
         new: None,
+        machine: prepared.machine,
         choices: prepared.choices,
         split: prepared.split,
         notes: prepared.notes,
@@ -123,7 +126,7 @@ pub(super) fn done(
     built: Built,
     output: &mut Output,
 ) -> Result<Conversion, Error> {
-    let facts = facts(request, output)?;
+    let facts = facts(request, &prepared, output)?;
     let new = New {
         parts: output.parts,
         squashfs: built.written.size,
@@ -174,7 +177,7 @@ fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
 }
 
 /// What the RAM model has to know about the new image.
-fn facts(request: &Request, output: &mut Output) -> Result<Facts, Error> {
+fn facts(request: &Request, prepared: &Prepared, output: &mut Output) -> Result<Facts, Error> {
     let file = match output.initrd.take() {
         Some(initrd) => initrd,
         None => output.image.read_back()?,
@@ -182,8 +185,11 @@ fn facts(request: &Request, output: &mut Output) -> Result<Facts, Error> {
     // The user's limits are for the old image.
     let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
     let image = image::read(Arc::new(file), &request.new, &limits, &|_| ())?;
-    Facts::of(&image).ok_or_else(|| {
+    let facts = Facts::of(&image, &prepared.machine.kernel).ok_or_else(|| {
         Error::input("the new image is not the initrd that it should be: please report this")
             .file(&request.new)
-    })
+    })?;
+    // Also that of a squashfs which is not in the image.
+    let block = u64::from(prepared.block_size);
+    Ok(Facts { packing: Some(Packing { compression: request.compression, block }), ..facts })
 }

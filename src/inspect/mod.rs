@@ -7,7 +7,7 @@ use crate::contract::paths::{MODULES, ORDER, format_1};
 use crate::error::Error;
 use crate::image::classify::Verdict;
 use crate::image::{Opened, Part, holder, parts};
-use crate::ram::Facts;
+use crate::ram::{Estimate, Facts, Machine};
 use crate::tree::{Content, InodeId, Node, Tree, content, display};
 
 /// Rows of the lists of files.
@@ -125,15 +125,15 @@ pub struct Inspection {
     pub duplicate_bytes: u64,
     /// Files that are not needed at boot, the largest kind first.
     pub weight: Vec<Weight>,
-    /// What the RAM model has to know; `None` for a bare file system image.
-    pub facts: Option<Facts>,
+    /// The memory that it needs; `None` for a bare file system image.
+    pub ram: Option<Estimate>,
 }
 
-/// Looks at everything in `image`.
+/// Looks at everything in `image`, which is to boot on `machine`.
 ///
 /// # Errors
 /// If a content cannot be read.
-pub fn inspect(image: &Opened) -> Result<Inspection, Error> {
+pub fn inspect(image: &Opened, machine: &Machine) -> Result<Inspection, Error> {
     let files = Files::of(&image.system);
     let (duplicates, duplicate_bytes) = duplicates(&image.system, &files)?;
     Ok(Inspection {
@@ -145,7 +145,7 @@ pub fn inspect(image: &Opened) -> Result<Inspection, Error> {
         duplicates,
         duplicate_bytes,
         weight: weight(&files),
-        facts: Facts::of(image),
+        ram: Facts::of(image, &machine.kernel).map(|facts| facts.estimate(machine)),
     })
 }
 

@@ -60,6 +60,8 @@ pub struct Facts {
     pub decompressors: Option<Decompressors>,
     /// Whether directories that it unpacks get the times of the archive (`CONFIG_INITRAMFS_PRESERVE_MTIME`).
     pub preserves_mtime: Option<bool>,
+    /// Whether it knows `initramfs_options=` (Linux 6.18, and stable versions such as 6.1.176 and 6.12.117), by its own text.
+    pub rootfs_options: Option<bool>,
     /// Where the configuration was found.
     pub config: Option<String>,
 }
@@ -87,6 +89,8 @@ impl Facts {
             image: kernel.and_then(sections).or_else(|| image.and_then(vmlinuz::image_size)),
             decompressors: config.and_then(Config::decompressors),
             preserves_mtime: config.map(Config::preserves_mtime),
+            rootfs_options: kernel
+                .map(|kernel| vmlinuz::find_all(kernel, b"initramfs_options=").next().is_some()),
             config: config.map(|config| config.origin.clone()),
         }
     }

@@ -159,12 +159,7 @@ fn survey(search: &mut Search<'_>, release: &str) -> Result<Survey, Error> {
         }
     }
     let given = search.given.as_mut().filter(|given| given.release == release);
-    if config.is_some() {
-        let image = given.as_ref().map(|given| given.bytes.as_slice());
-        let facts = Facts::of(release, None, config.as_ref(), image, None);
-        return Ok(Survey { modules_builtin, modules_builtin_modinfo, config, decompressors: None, facts });
-    }
-    // The kernel file itself is the last resort: unpacking it takes a second.
+    // Unpacking the kernel file takes a second, and its sizes are worth that.
     let mut unpacked = vmlinuz::Unpacked::default();
     let packaged = if given.is_none() { list("vmlinuz")? } else { None };
     let (name, image, kernel) = match (given, &packaged) {
@@ -176,9 +171,10 @@ fn survey(search: &mut Search<'_>, release: &str) -> Result<Survey, Error> {
         }
         (None, None) => (String::new(), None, None),
     };
-    let config = kernel
-        .and_then(vmlinuz::embedded_config)
-        .and_then(|text| Config::parse(&text, format!("the configuration inside {name}")));
+    let config = config.or_else(|| {
+        let text = kernel.and_then(vmlinuz::embedded_config)?;
+        Config::parse(&text, format!("the configuration inside {name}"))
+    });
     let facts = Facts::of(release, None, config.as_ref(), image, kernel);
     let decompressors = kernel.and_then(vmlinuz::decompressors).map(|found| (found, name));
     Ok(Survey { modules_builtin, modules_builtin_modinfo, config, decompressors, facts })

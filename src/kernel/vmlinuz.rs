@@ -38,7 +38,7 @@ fn first_word(bytes: &[u8]) -> Option<String> {
     (word.contains('.')).then(|| word.to_owned())
 }
 
-fn find_all<'h>(haystack: &'h [u8], needle: &'h [u8]) -> impl Iterator<Item = usize> + 'h {
+pub(super) fn find_all<'h>(haystack: &'h [u8], needle: &'h [u8]) -> impl Iterator<Item = usize> + 'h {
     let mut from = 0;
     std::iter::from_fn(move || {
         let first = needle.first()?;

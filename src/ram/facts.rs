@@ -1,5 +1,6 @@
 //! What the RAM model has to know about an image.
 
+use crate::codec::Compression;
 use crate::contract::Handover;
 use crate::contract::cmdline::{FETCHED, LOADED_TOGETHER};
 use crate::contract::paths::{CMDLINE, MODULES};
@@ -7,9 +8,10 @@ use crate::image::Opened;
 use crate::image::classify::Verdict;
 use crate::image::embedded::{Body, Carried};
 use crate::initrd::Initrd;
+use crate::squashfs;
 use crate::tree::{Node, Tree};
 
-use super::{MIB, PAGE};
+use super::{Kernel, MIB, Packing};
 
 /// What the model has to know about an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,25 +32,37 @@ pub struct Facts {
     pub programs: u64,
     /// Whether the image itself stays in memory too (`retain_initrd`).
     pub retained: bool,
+    /// How the squashfs is packed that is mounted at boot, if one is.
+    pub packing: Option<Packing>,
 }
 
 impl Facts {
-    /// The facts about an opened image; `None` for a bare file system image, which no kernel unpacks.
+    /// The facts about an opened image, with files in pages of `kernel`; `None` for a bare file system image, which no kernel unpacks.
     ///
     /// A monolith stays in rootfs. A boot initramfs whose root is elsewhere is followed up to its own init only. Of a
     /// converted image the squashfs stays in memory, in rootfs or in the retained image; a squashfs on a medium does not
     /// count, and one that is downloaded or loaded separately has its size on the image's command line ([`FETCHED`],
     /// [`LOADED_TOGETHER`]).
     #[must_use]
-    pub fn of(image: &Opened) -> Option<Self> {
+    pub fn of(image: &Opened, kernel: &Kernel) -> Option<Self> {
         let initrd = image.initrd.as_ref()?;
+        let page = kernel.page;
         Some(match image.verdict.as_ref()? {
-            Verdict::Monolith => monolith(initrd, image.class.handover == Handover::Mounted),
+            Verdict::Monolith => monolith(initrd, image.class.handover == Handover::Mounted, page),
             Verdict::FrontEnd(_) | Verdict::SystemInside(_) => {
-                Self { pinned: 0, programs: 0, ..monolith(initrd, false) }
+                Self { pinned: 0, programs: 0, ..monolith(initrd, false, page) }
             }
-            Verdict::Converted(_) => converted(image, initrd),
+            Verdict::Converted(_) => converted(image, initrd, page),
         })
+    }
+}
+
+impl Facts {
+    /// The same facts about an image that unpacks to `tree`, with files in pages of `kernel`.
+    #[must_use]
+    pub fn in_pages_of(self, kernel: &Kernel, tree: &Tree) -> Self {
+        let (unpacked, inodes) = pages(tree, kernel.page);
+        Self { unpacked, inodes, pinned: if self.pinned > 0 { unpacked } else { 0 }, ..self }
     }
 }
 
@@ -59,7 +73,7 @@ pub(super) const fn programs(systemd: bool) -> u64 {
 }
 
 /// Bytes of the regular files of `tree` in whole pages, and its inodes.
-fn pages(tree: &Tree) -> (u64, u64) {
+fn pages(tree: &Tree, page: u64) -> (u64, u64) {
     let mut seen = vec![false; tree.inodes.len()];
     let (mut bytes, mut inodes) = (0, 0);
     for entry in tree.walk() {
@@ -69,15 +83,15 @@ fn pages(tree: &Tree) -> (u64, u64) {
         inodes += 1;
         if let Node::Regular(content) = &tree.inode(entry.id).node {
             // The kernel writes zeros too: holes take pages.
-            bytes += content.size.next_multiple_of(PAGE);
+            bytes += content.size.next_multiple_of(page);
         }
     }
     (bytes, inodes)
 }
 
 /// The facts about an image that stays in rootfs.
-fn monolith(initrd: &Initrd, systemd: bool) -> Facts {
-    let (unpacked, inodes) = pages(&initrd.tree);
+fn monolith(initrd: &Initrd, systemd: bool, page: u64) -> Facts {
+    let (unpacked, inodes) = pages(&initrd.tree, page);
     Facts {
         file: initrd.size,
         unpacked,
@@ -87,46 +101,55 @@ fn monolith(initrd: &Initrd, systemd: bool) -> Facts {
         fetched: 0,
         programs: programs(systemd),
         retained: false,
+        packing: None,
     }
 }
 
-fn converted(image: &Opened, initrd: &Initrd) -> Facts {
+fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
     let tree = &initrd.tree;
     let (inside, retained) = match &image.carried {
-        Some(Carried { body: Body::File(id), .. }) => (size(&tree.inode(*id).node), false),
+        Some(Carried { body: Body::File(id), .. }) => (size(&tree.inode(*id).node, page), false),
         Some(Carried { body: Body::Skipped(_), .. }) => (0, true),
         None => (0, false),
     };
-    let fetched = stated(tree, FETCHED).next_multiple_of(PAGE);
+    let fetched = stated(tree, FETCHED).next_multiple_of(page);
     // Loaded together, it becomes part of the image.
     let beside = if image.carried.is_none() { stated(tree, LOADED_TOGETHER) } else { 0 };
-    let squashfs = inside + beside.next_multiple_of(PAGE);
+    let squashfs = inside + beside.next_multiple_of(page);
     // Drivers for any disk that may hold the runtime are many, and those that the built-in front-end loads stay loaded.
-    let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree) } else { 0 };
-    let alone = monolith(initrd, hands_over_mounted(image, tree));
+    let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree, page) } else { 0 };
+    let alone = monolith(initrd, hands_over_mounted(image, tree), page);
     Facts {
         file: alone.file + beside,
-        unpacked: alone.unpacked + beside.next_multiple_of(PAGE),
+        unpacked: alone.unpacked + beside.next_multiple_of(page),
         inodes: alone.inodes + u64::from(beside > 0),
         pinned: squashfs + fetched + drivers,
         fetched,
         retained,
+        packing: Some(packing(image)),
         ..alone
     }
 }
 
+/// How the squashfs of a converted image is packed; as convert packs it by default if it is in a separate file.
+fn packing(image: &Opened) -> Packing {
+    let known = image.layers.first().and_then(|layer| squashfs::packing(layer.source.as_ref()));
+    let (compression, block) = known.unwrap_or((Compression::Xz, squashfs::MAX_BLOCK_SIZE));
+    Packing { compression, block: u64::from(block) }
+}
+
 /// Bytes of a regular file in whole pages.
-fn size(node: &Node) -> u64 {
+fn size(node: &Node, page: u64) -> u64 {
     match node {
-        Node::Regular(content) => content.size.next_multiple_of(PAGE),
+        Node::Regular(content) => content.size.next_multiple_of(page),
         _ => 0,
     }
 }
 
 /// Bytes of the modules that the built-in front-end loads.
-fn modules(tree: &Tree) -> u64 {
+fn modules(tree: &Tree, page: u64) -> u64 {
     let inside = |path: &[u8]| path.starts_with(MODULES.as_bytes());
-    tree.walk().filter(|entry| inside(&entry.path)).map(|entry| size(&tree.inode(entry.id).node)).sum()
+    tree.walk().filter(|entry| inside(&entry.path)).map(|entry| size(&tree.inode(entry.id).node, page)).sum()
 }
 
 /// The number of bytes that `argument` states on a converted image's own command line.

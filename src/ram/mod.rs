@@ -8,7 +8,8 @@
 //!    it is reserved until it is unpacked. U ≤ (R − K − I) / 2, so **R ≥ 2 U + I + K**. It has half as many inodes as
 //!    that memory has pages, too (`shmem_default_max_inodes`): an inode counts as a page where there are more inodes
 //!    than pages. With `root=` on the kernel's command line, or a `rootfstype=` that is not tmpfs, rootfs is a ramfs,
-//!    which has no cap (init/do_mounts.c, `init_rootfs`).
+//!    which has no cap (init/do_mounts.c, `init_rootfs`). `initramfs_options=size=95%` raises it to 95% in kernels that
+//!    know it.
 //! 2. **Everything at once while it is unpacked.** The kernel unpacks beside its drivers' start
 //!    (`initramfs_async`), and frees the image only afterwards: **R ≥ U + I + D + N + E + K**, with D what the
 //!    decompressor allocates (the whole dictionary: lib/xz/xz_dec_lzma2.c), N for inodes and dentries, and E what
@@ -18,17 +19,23 @@
 //!    with `retain_initrd` — and W the working set: programs, the part of the page cache without which they only wait
 //!    for the decompressor, btrfs, the caches of squashfs, and E.
 //!
-//! The constants are those of Debian's kernels on amd64, read from their own logs (`Memory: …K reserved` less the image,
-//! `Mem-Info` where they ran out): K is 53 MiB on 6.1 and 45 MiB on 6.12, plus 2 MiB for each 128 MiB of the machine
-//! (64 bytes of `struct page` for each page, allocated for whole sections of 128 MiB; mm/sparse-vmemmap.c) and 0.26% of
-//! it (the hash tables of dentries and inodes). E is 22 MiB on 6.1 and 12 MiB on 6.12. Whatever the kernel, the model
-//! takes K of the larger one, since a tmpfs that is too small is a boot that fails, and E between both.
+//! With N possible CPUs, a squashfs that keeps a decompressor for each of them takes C more while the system runs
+//! ([`Packing::mounted`]), and the kernel takes N − 1 more copies of its per-CPU data.
+//!
+//! K follows from the kernel that boots: the sizes of its image, 64 bytes of `struct page` for each page (32 on 32-bit
+//! machines) in whole sections (mm/sparse-vmemmap.c), hash tables of 0.26% of memory, and half a MiB. That is what the
+//! logs of Debian's kernels say (`Memory: …K reserved` less the image): 53 MiB and the rest on 6.1, whose sections are 53.1
+//! MiB. If no kernel is known, one of 53 MiB is assumed, and a range from 16 to 64 MiB is given. E was 22 MiB on 6.1 and
+//! 12 MiB on 6.12: the model takes the mean.
 
 mod facts;
+mod kernel;
 mod model;
 
 pub use facts::Facts;
-pub use model::{Estimate, Limit, Phase, Rootfs, Term, retains, rootfs};
+pub use kernel::{Kernel, Packing};
+pub use model::{
+    CPUS, DEFAULT_CPUS, Estimate, Limit, Machine, Phase, Rootfs, Row, SIZED, Term, retains, rootfs,
+};
 
 const MIB: u64 = 1 << 20;
-const PAGE: u64 = 4096;

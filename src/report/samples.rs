@@ -10,7 +10,8 @@ fn figure(mib: u64) -> Figure {
 
 /// A report's figures, those of the model for the graphical installer of Debian 12.
 fn ram(facts: Facts, measured: Option<u64>) -> Ram {
-    let mut ram = Ram::from(&facts);
+    let kernel = ram::Kernel { known: true, rootfs_options: Some(true), ..ram::Kernel::TYPICAL };
+    let mut ram = Ram::from(&facts.estimate(&ram::Machine::new(kernel, 8)));
     ram.measured = measured.map(|mib| Figure::measured(mib << 20));
     for phase in &mut ram.phases {
         // What happens while the kernel unpacks is never measured.
@@ -30,6 +31,7 @@ const BEFORE: Facts = Facts {
     fetched: 0,
     programs: 50 << 20,
     retained: false,
+    packing: None,
 };
 const AFTER: Facts = Facts {
     file: 54_214_656,
@@ -40,6 +42,7 @@ const AFTER: Facts = Facts {
     fetched: 0,
     programs: 50 << 20,
     retained: false,
+    packing: Some(ram::Packing { compression: crate::codec::Compression::Xz, block: 1 << 20 }),
 };
 
 fn directory(name: &str, bytes: u64, files: u64, directories: Vec<Directory>) -> Directory {

@@ -35,6 +35,19 @@ pub const MIN_BLOCK_SIZE: u32 = 4096;
 /// The largest block size of the format: 1 MiB.
 pub const MAX_BLOCK_SIZE: u32 = 1 << 20;
 
+/// The compression and block size that the superblock of `source` states; `None` if it is not a squashfs that can be read.
+#[must_use]
+pub fn packing(source: &dyn ReadAt) -> Option<(Compression, u32)> {
+    let mut start = [0; 24];
+    source.read_exact_at(&mut start, 0).ok()?;
+    let [m0, m1, m2, m3, .., c0, c1, _, _] = start;
+    let block_size = u32::from_le_bytes([start[12], start[13], start[14], start[15]]);
+    let valid = (MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&block_size);
+    (u32::from_le_bytes([m0, m1, m2, m3]) == MAGIC && valid)
+        .then(|| Compression::from_id(u16::from_le_bytes([c0, c1])))?
+        .map(|compression| (compression, block_size))
+}
+
 /// Whether `source` starts as a squashfs of a little-endian machine does.
 #[must_use]
 pub fn is_squashfs(source: &dyn ReadAt) -> bool {

@@ -84,6 +84,7 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
         Verdict::Reached(_) => String::new(),
         Verdict::Unpacking(line) if line.contains("write error") => match rootfs {
             Rootfs::Tmpfs => "unpacking: rootfs, a tmpfs of half the memory, is full".into(),
+            Rootfs::Sized(_) => "unpacking: rootfs is full".into(),
             Rootfs::Ramfs => "unpacking: no memory left for rootfs".into(),
         },
         Verdict::Unpacking(_) => "unpacking failed".into(),
@@ -117,7 +118,7 @@ pub fn find_min(
     progress: &dyn Fn(u64),
     tried: &dyn Fn(&Attempt),
 ) -> Result<Minimum, Error> {
-    let rootfs = ram::rootfs(&options.append);
+    let rootfs = ram::rootfs(&options.append, true);
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut accelerator = None;
     let mut patience = options.timeout;

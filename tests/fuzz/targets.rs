@@ -20,6 +20,7 @@ use btrsquash::image::{self, classify};
 use btrsquash::initrd::{self, Initrd, Limits, NewcWriter};
 use btrsquash::inspect;
 use btrsquash::kernel::{self, Wanted};
+use btrsquash::ram;
 use btrsquash::squashfs;
 use btrsquash::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree};
 
@@ -98,7 +99,7 @@ fn segments(bytes: &[u8]) -> bool {
         }
     }
     if let Ok(image) = image::read(Arc::new(bytes.to_vec()), Path::new("fuzz"), &LIMITS, &|_| ()) {
-        let _ = inspect::inspect(&image);
+        let _ = inspect::inspect(&image, &ram::Machine::new(ram::Kernel::TYPICAL, 2));
     }
     read
 }

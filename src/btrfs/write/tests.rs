@@ -360,7 +360,8 @@ fn holes_of_any_length_are_looked_at_in_no_time() {
         crate::image::read(source, Path::new("image"), &crate::initrd::Limits::default(), &|_| ()).unwrap()
     };
     let (one, two) = (image(holes([size, size])), image(holes([size, size - 1])));
-    let seen = crate::inspect::inspect(&one).unwrap();
+    let seen =
+        crate::inspect::inspect(&one, &crate::ram::Machine::new(crate::ram::Kernel::TYPICAL, 2)).unwrap();
     assert_eq!((seen.content, seen.duplicates.len()), (2 * size, 0));
     let found = crate::compare::trees(&one.system, &two.system, crate::compare::ReadOrder::New).unwrap();
     assert_eq!((found.changed.len(), found.same), (1, 2));

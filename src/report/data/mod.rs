@@ -218,6 +218,20 @@ pub struct Phase {
     pub measured: Option<Figure>,
 }
 
+/// The minimum memory for a number of possible CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RamRow {
+    /// Possible CPUs.
+    pub cpus: u32,
+    /// Without further arguments for the kernel.
+    pub plain: Figure,
+    /// With `root=`.
+    pub root: Figure,
+    /// With `initramfs_options=size=95%`; `null` if the kernel does not know it.
+    pub sized: Option<Figure>,
+}
+
 /// The memory an image needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,6 +247,8 @@ pub struct Ram {
     pub phases: Vec<Phase>,
     /// How `minimum` follows from its parts.
     pub formula: String,
+    /// The minimum for other numbers of possible CPUs and arguments of the kernel.
+    pub table: Vec<RamRow>,
     /// What the figures assume.
     pub notes: Vec<String>,
 }

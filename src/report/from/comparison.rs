@@ -3,7 +3,7 @@
 use super::opened;
 use crate::compare::{self, Aspect, Change, FileType, Note, Pair, Totals, TreeDifference};
 use crate::image::Opened;
-use crate::ram::Facts;
+use crate::ram::{DEFAULT_CPUS, Facts, Kernel, Machine};
 use crate::report::data::{
     Added, AspectChange, Changed, Counts, Difference, Directory, Identity, ImageFile, Item, Moved, Ram,
     SCHEMA_VERSION, Side, SizeChange, TextDifference, Tool, Verification,
@@ -120,12 +120,13 @@ fn note(note: &Note) -> String {
 }
 
 fn side(image: &Opened, totals: Totals) -> Side {
+    let machine = Machine::new(Kernel::TYPICAL, DEFAULT_CPUS);
     Side {
         image: ImageFile::from(image),
         verdict: Identity::from(image).verdict,
         entries: totals.paths,
         content: totals.content,
-        ram: Facts::of(image).as_ref().map(Ram::from),
+        ram: Facts::of(image, &machine.kernel).map(|facts| Ram::from(&facts.estimate(&machine))),
     }
 }
 

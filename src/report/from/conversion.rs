@@ -1,5 +1,6 @@
 //! What a conversion did → its report.
 
+use super::ram::possible;
 use super::{encodings, image_file};
 use crate::contract::{Handover, Overlay, RuntimeFrom};
 use crate::convert::{self, FrontEndKind, FrontEndReason, New, Note};
@@ -29,6 +30,7 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
     let mut notes: Vec<String> = found.notes.iter().map(note).collect();
     notes.extend(signs::remarks(&found.old.class));
     notes.extend(found.new.iter().flat_map(notes_of_new));
+    notes.extend(found.new.iter().flat_map(|new| cpu_notes(found, new)));
     Conversion {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
@@ -38,8 +40,8 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
         identity: Identity::from(&found.old.class),
         choices: found.choices.iter().map(choice).collect(),
         front_end: found.new.as_ref().map(|new| front_end(&new.front_end)),
-        ram_before: Ram::from(&found.old.facts),
-        ram_after: found.new.as_ref().map(|new| Ram::from(&new.facts)),
+        ram_before: Ram::from(&found.old.facts.estimate(&found.machine)),
+        ram_after: found.new.as_ref().map(|new| Ram::from(&new.facts.estimate(&found.machine))),
         boot: boot
             .iter()
             .map(|p| Portion { what: p.what.clone(), why: p.why.clone(), files: p.files, bytes: p.bytes })
@@ -114,14 +116,13 @@ fn choice(choice: &convert::Choice) -> Choice {
             let why = format!("what kernel {} can mount", kernels.join(", "));
             ("btrfs features", features.notes().join("; "), why)
         }
-        C::Squashfs { compression, block_size, bcj } => {
+        C::Squashfs { compression, block_size, chosen_for, bcj } => {
             let filter = if *bcj { ", branch filter for machine code" } else { "" };
-            let why = if *bcj {
-                "the kernel's xz has the filter"
-            } else {
-                "--compression and --block-size, or their defaults"
+            let why = match chosen_for {
+                Some(cpus) => format!("the block size with the lowest minimum RAM for {}", possible(*cpus)),
+                None => "requested with --block-size".into(),
             };
-            ("squashfs", format!("{compression}, blocks of {} KiB{filter}", block_size >> 10), why.into())
+            ("squashfs", format!("{compression}, blocks of {} KiB{filter}", block_size >> 10), why)
         }
         C::Encoding(encoding) => (
             "compression of the boot initramfs",
@@ -179,6 +180,28 @@ fn note(note: &Note) -> String {
             path.display()
         ),
     }
+}
+
+/// From how many possible CPUs on a conversion is no gain, and what limits their number.
+fn cpu_notes(found: &convert::Conversion, new: &New) -> Vec<String> {
+    let mut notes = Vec::new();
+    let machine = &found.machine;
+    if let Some(from) = new.facts.worse_from(&found.old.facts, machine) {
+        notes.push(format!(
+            "warning: on machines with {} or more the new image needs more RAM than the old one (computed): convert with \
+             --cpus {from} or more, or add nr_cpus= to the kernel's command line",
+            possible(from)
+        ));
+    }
+    let (all, few) = (new.facts.minimum(&machine.with_cpus(128)), new.facts.minimum(&machine.with_cpus(8)));
+    if all > few + few / 10 {
+        notes.push(format!(
+            "a machine with 128 possible CPUs needs {} (computed); with nr_cpus=8 on the kernel's command line, {}",
+            mebibytes(all),
+            mebibytes(few)
+        ));
+    }
+    notes
 }
 
 fn notes_of_new(new: &New) -> Vec<String> {

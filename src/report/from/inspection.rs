@@ -41,7 +41,7 @@ pub fn inspection(image: &Opened, found: &inspect::Inspection, depth: usize) -> 
             .collect(),
         duplicate_bytes: found.duplicate_bytes,
         weight: found.weight.iter().map(weight).collect(),
-        ram: found.facts.as_ref().map(Ram::from),
+        ram: found.ram.as_ref().map(Ram::from),
         notes: image.notes.iter().map(opened).collect(),
         budgets: Vec::new(),
     }

@@ -1,13 +1,20 @@
 //! The RAM model's figures → words.
 
-use crate::ram::{Estimate, Facts, Limit, Rootfs, Term};
-use crate::report::data::{Figure, Phase, Ram, RamPart};
+use crate::ram::{Estimate, Limit, Row, SIZED, Term};
+use crate::report::data::{Figure, Phase, Ram, RamPart, RamRow};
 use crate::report::units::mebibytes;
 
-impl From<&Facts> for Ram {
-    /// What the model says about an image that a boot loader starts without further arguments.
-    fn from(facts: &Facts) -> Self {
-        Self::from(&facts.estimate(Rootfs::Tmpfs))
+/// A number of possible CPUs in words.
+pub(super) fn possible(cpus: u32) -> String {
+    format!("{cpus} possible CPU{}", if cpus == 1 { "" } else { "s" })
+}
+
+fn row(row: &Row) -> RamRow {
+    RamRow {
+        cpus: row.cpus,
+        plain: Figure::computed(row.plain),
+        root: Figure::computed(row.root),
+        sized: row.sized.map(Figure::computed),
     }
 }
 
@@ -18,12 +25,22 @@ impl From<&Estimate> for Ram {
             RamPart { name: name.into(), figure: Figure::computed(bytes), why: why.into() }
         };
         let phases = estimate.phases.iter();
-        let (tmpfs, ramfs) = estimate.by_rootfs;
-        let mut notes = vec![format!(
-            "computed: {}; with root= on the kernel's command line (rootfs without a size limit): {}",
-            mebibytes(tmpfs),
-            mebibytes(ramfs)
-        )];
+        let machine = &estimate.machine;
+        let mut notes = vec![format!("computed for {}", possible(machine.cpus))];
+        if let Some((least, most)) = estimate.range {
+            notes.push(format!(
+                "the kernel's own size is not known: 53 MiB are assumed; between 16 and 64 MiB the minimum is {} to {} \
+                 (name the kernel with --kernel)",
+                mebibytes(least),
+                mebibytes(most)
+            ));
+        }
+        if machine.kernel.rootfs_options.is_none() {
+            notes.push(format!(
+                "initramfs_options=size={SIZED}% works from Linux 6.18 on, and in some stable kernels such as Debian's \
+                 6.1.176 and 6.12.117; whether this kernel knows it could not be checked"
+            ));
+        }
         if estimate.many_inodes {
             notes.push(
                 "a tmpfs holds half as many inodes as there are pages: this image has more inodes than pages"
@@ -38,6 +55,7 @@ impl From<&Estimate> for Ram {
                 .map(|&(phase, bytes)| Phase { phase, used: Figure::computed(bytes), measured: None })
                 .collect(),
             formula: formula(estimate.limit).into(),
+            table: estimate.table.iter().map(row).collect(),
             notes,
         }
     }
@@ -53,6 +71,10 @@ const fn term_words(term: Term) -> (&'static str, &'static str) {
         Term::Inodes => ("N: inodes", "1 KiB for each inode with its dentry"),
         Term::Drivers => ("E: drivers", "drivers and caches of the kernel by the time the image is unpacked"),
         Term::Pinned => ("S: pinned", "what stays in memory while the system runs"),
+        Term::Decompressors => (
+            "C: decompressors",
+            "of the squashfs, one for each possible CPU, as far as W does not include them",
+        ),
         Term::WorkingSet => ("W: working set", "programs and caches up to the first screen, including E"),
     }
 }
@@ -66,7 +88,7 @@ const fn formula(limit: Limit) -> &'static str {
             "2 (U + F) + I + K: the runtime is downloaded into rootfs, a tmpfs sized while the image was in memory"
         }
         Limit::Unpacking => "U + I + D + N + E + K: all of it at once while unpacking",
-        Limit::Running => "S + W + K: the running system needs more than unpacking",
-        Limit::RunningRetained => "S + W + I + K: the running system needs more than unpacking",
+        Limit::Running => "S + C + W + K: the running system needs more than unpacking",
+        Limit::RunningRetained => "S + C + W + I + K: the running system needs more than unpacking",
     }
 }

@@ -9,7 +9,7 @@ mod verification;
 use super::budget;
 use super::data::{
     AspectChange, Budget, Changed, Directory, FrontEndPart, Identity, ImageFile, Item, Origin, Portion, Ram,
-    TextDifference,
+    RamRow, TextDifference,
 };
 use super::document::{Bar, Block, Cell, Document, RamCurve, RamPoint, Table, Tile, Tone};
 use crate::ram::Phase;
@@ -200,12 +200,33 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
             (heading, minimum(ram).into()),
             ("formula".into(), ram.formula.clone().into()),
         ]));
+        document.table(table(named(label, "minimum RAM by possible CPUs (computed)"), &ram.table));
         document.table(phases);
         document.table(terms);
         if !ram.notes.is_empty() {
             document.blocks.push(Block::List(ram.notes.clone()));
         }
     }
+}
+
+/// The minimum for several numbers of possible CPUs and arguments of the kernel.
+fn table(caption: String, rows: &[RamRow]) -> Table {
+    let sized = rows.iter().any(|row| row.sized.is_some());
+    let mut columns = vec![">CPUs", ">plain", ">root="];
+    columns.extend(sized.then_some(">initramfs_options=size=95%"));
+    let mut table = Table::new(caption, &columns);
+    for row in rows {
+        let mut cells: Vec<Cell> = vec![
+            row.cpus.to_string().into(),
+            mebibytes(row.plain.value).into(),
+            mebibytes(row.root.value).into(),
+        ];
+        if sized {
+            cells.push(row.sized.map_or_else(String::new, |figure| mebibytes(figure.value)).into());
+        }
+        table.rows.push(cells);
+    }
+    table
 }
 
 fn front_end_section(document: &mut Document, front_end: &FrontEndPart) {
