@@ -23,6 +23,7 @@ pub mod container;
 pub mod btrfs;
 pub mod squashfs;
 pub mod image;
+pub mod extract;
 pub mod frontend;
 
 pub mod ram;

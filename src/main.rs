@@ -70,6 +70,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(options) => cli::inspect(&options),
         Command::Diff(options) => return cli::diff(&options),
         Command::Verify(options) => return cli::verify(&options),
+        Command::Ls(options) => cli::ls(&options),
+        Command::Cat(options) => cli::cat(&options),
+        Command::Extract(options) => cli::extract(&options),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { out } => cli::man(out.as_deref()),
     };

@@ -39,6 +39,12 @@ pub enum Command {
     Diff(Diff),
     /// Prove that a converted image holds what the kernel would have unpacked from the old one
     Verify(Verify),
+    /// List the files of an image, through all its layers
+    Ls(super::ls::Ls),
+    /// Print a file of an image
+    Cat(super::cat::Cat),
+    /// Extract files of an image into a directory or a tar archive, without root
+    Extract(super::extract::Extract),
     /// Write shell completions
     Completions {
         /// The shell to write them for

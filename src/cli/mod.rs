@@ -2,18 +2,25 @@
 
 pub mod args;
 mod boot;
+pub mod cat;
 mod convert;
 mod diff;
 mod documentation;
+pub mod extract;
 mod inspect;
+mod look;
+pub mod ls;
 mod output;
 mod progress;
 mod verify;
 
 pub use boot::boot;
+pub use cat::cat;
 pub use convert::convert;
 pub use diff::diff;
 pub use documentation::{completions, man};
+pub use extract::extract;
 pub use inspect::inspect;
+pub use ls::ls;
 pub use output::complain;
 pub use verify::verify;

@@ -35,6 +35,12 @@ pub fn complain(failure: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "{mark} {}", text.join("\n"));
 }
 
+/// Prints a line to stderr that is neither an error nor the result.
+pub fn note(text: &str) {
+    // Nothing can be done if stderr is closed.
+    let _ = writeln!(io::stderr(), "{}", visible(text));
+}
+
 /// Prints a report, as JSON or for people. A reader that closes the pipe early is no error: the exit code is still that
 /// of the result.
 ///
@@ -74,8 +80,16 @@ pub fn print_to(report: &Report, json: bool, on_stderr: bool) -> anyhow::Result<
 /// # Errors
 /// When it cannot be written.
 pub fn write(text: &str) -> anyhow::Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+/// [`write()`] for bytes.
+///
+/// # Errors
+/// [`btrsquash::error::Kind::Usage`] when they cannot be written.
+pub fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::writing(e).file("standard output").into())
         }

@@ -17,6 +17,7 @@ mod inputs;
 mod inspect;
 mod kernel;
 mod layout;
+mod lookinside;
 mod outputs;
 mod pages;
 mod reports;
