@@ -5,39 +5,20 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{btrsquash, converted, follows_schema, have, installer, kernel_package, run, sh};
+use crate::support::{btrsquash, converted, follows_schema, have, installer, kernel_package, newc, run, sh};
 
-/// One entry of a newc archive: path, mode with its type, content, device.
-fn newc(entries: &[(&[u8], u32, &[u8], (u32, u32))]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let trailer: (&[u8], u32, &[u8], (u32, u32)) = (b"TRAILER!!!", 0, b"", (0, 0));
-    for (number, (name, mode, content, device)) in entries.iter().chain([&trailer]).enumerate() {
-        out.extend_from_slice(b"070701");
-        let fields = [
-            number + 1,
-            *mode as usize,
-            1000,
-            1000,
-            1,
-            1_112_822_355,
-            content.len(),
-            0,
-            0,
-            device.0 as usize,
-            device.1 as usize,
-            name.len() + 1,
-            0,
-        ];
-        for field in fields {
-            out.extend_from_slice(format!("{field:08X}").as_bytes());
-        }
-        out.extend_from_slice(name);
-        out.push(0);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out.extend_from_slice(content);
-        out.resize(out.len().next_multiple_of(4), 0);
-    }
-    out
+/// Path, mode with its type, content, device.
+type Row<'a> = (&'a [u8], u32, &'a [u8], (u32, u32));
+
+/// An archive of these entries, all of owner 1000 and of one time.
+fn archive(rows: &[Row<'_>]) -> Vec<u8> {
+    let made = |&(name, mode, body, rdev): &Row<'_>| {
+        let entry = newc::entry(name, mode).owner(1000, 1000).time(1_112_822_355);
+        newc::Entry { body: body.to_vec(), rdev, ..entry }
+    };
+    let mut entries: Vec<newc::Entry> = rows.iter().map(made).collect();
+    entries.push(newc::trailer());
+    newc::archive(&entries)
 }
 
 /// A directory with the image made of `entries`, and `outside`, which must stay as it is.
@@ -46,9 +27,9 @@ struct Trap {
 }
 
 impl Trap {
-    fn new(entries: &[(&[u8], u32, &[u8], (u32, u32))]) -> Self {
+    fn new(rows: &[Row<'_>]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("image"), newc(entries)).unwrap();
+        fs::write(dir.path().join("image"), archive(rows)).unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
         fs::write(dir.path().join("outside/file"), "mine").unwrap();
         Self { dir }
@@ -166,10 +147,9 @@ fn a_path_of_4096_bytes_is_nowhere() {
     assert!(!trap.sprung());
     // Linux skips what no program can name; the directories down to the limit are there, and a tool can remove them.
     assert_eq!(code, Some(0), "{said}");
-    let listed = String::from_utf8(
-        run(btrsquash().current_dir(trap.dir.path()).args(["ls", "image"])).stdout,
-    )
-    .unwrap();
+    let listed =
+        String::from_utf8(run(btrsquash().current_dir(trap.dir.path()).args(["ls", "image"])).stdout)
+            .unwrap();
     assert!(listed.lines().all(|line| line.len() <= 4095), "{}", listed.lines().count());
     let depth = sh(trap.dir.path(), "find out -name 'ddd*' | wc -l", &[]);
     assert_eq!(depth.trim(), listed.lines().filter(|line| line.starts_with("ddd")).count().to_string());
@@ -239,8 +219,7 @@ fn ls_and_cat_speak_of_one_file_in_every_form() {
     assert!(text(&["ls", "--sort", "size", "image"]).starts_with("etc/big\netc/small"));
     assert!(text(&["ls", "-l", "image", "link"]).ends_with("2005-04-06 21:19:15 link -> /etc/big\n"));
     assert_eq!(text(&["cat", "image", "/link"]), "0123456789");
-    let report: serde_json::Value =
-        serde_json::from_slice(&out(&["ls", "--json", "image", "link"])).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&out(&["ls", "--json", "image", "link"])).unwrap();
     follows_schema("listing", &report);
     assert_eq!(report["entries"][0]["target"], "/etc/big");
     for (arguments, code) in [
