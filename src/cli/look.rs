@@ -42,7 +42,7 @@ impl Source {
     /// # Errors
     /// Those of reading it.
     pub fn open(&self) -> anyhow::Result<Opened> {
-        let limits = initrd::Limits { max_unpacked: self.limits.max_unpacked };
+        let limits = initrd::Limits { max_unpacked: self.limits.max_unpacked, ..initrd::Limits::default() };
         let progress = Progress::new(false);
         let image = open(&self.image, "reading the image", &limits, &progress)?;
         drop(progress);
