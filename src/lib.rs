@@ -24,6 +24,7 @@ pub mod btrfs;
 pub mod squashfs;
 pub mod image;
 pub mod extract;
+pub mod packages;
 pub mod frontend;
 
 pub mod ram;

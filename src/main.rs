@@ -70,6 +70,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(options) => cli::inspect(&options),
         Command::Diff(options) => return cli::diff(&options),
         Command::Verify(options) => return cli::verify(&options),
+        Command::Packages(options) => cli::packages(&options),
+        Command::PackageMap(options) => cli::package_map(&options),
         Command::Ls(options) => cli::ls(&options),
         Command::Cat(options) => cli::cat(&options),
         Command::Extract(options) => cli::extract(&options),

@@ -21,6 +21,13 @@ pub trait ReadAt: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// How many bytes of the outermost image file hold the `len` bytes from `offset` on: fewer than `len` if they are
+    /// compressed. A block that holds other bytes too is shared out by length. 0 for what is kept apart from the data of
+    /// files, as btrfs keeps small ones, and for what is not there.
+    fn stored_bytes(&self, _offset: u64, len: u64) -> f64 {
+        len as f64
+    }
 }
 
 /// An unlinked temporary file in `TMPDIR` that grows at its end.
@@ -138,6 +145,9 @@ impl ReadAt for Slice {
     }
     fn len(&self) -> u64 {
         self.range.end - self.range.start
+    }
+    fn stored_bytes(&self, offset: u64, len: u64) -> f64 {
+        self.range.start.checked_add(offset).map_or(0.0, |at| self.source.stored_bytes(at, len))
     }
 }
 

@@ -39,6 +39,10 @@ pub enum Command {
     Diff(Diff),
     /// Prove that a converted image holds what the kernel would have unpacked from the old one
     Verify(Verify),
+    /// Show what each package costs in an image
+    Packages(super::packages::PackagesOptions),
+    /// Write down which files packages have, for images that do not say so (packages --package-map)
+    PackageMap(super::packages::PackageMapOptions),
     /// List the files of an image, through all its layers
     Ls(super::ls::Ls),
     /// Print a file of an image

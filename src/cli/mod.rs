@@ -11,6 +11,7 @@ mod inspect;
 mod look;
 pub mod ls;
 mod output;
+pub mod packages;
 mod progress;
 mod verify;
 
@@ -23,4 +24,5 @@ pub use extract::extract;
 pub use inspect::inspect;
 pub use ls::ls;
 pub use output::complain;
+pub use packages::{package_map, packages};
 pub use verify::verify;

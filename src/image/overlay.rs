@@ -143,6 +143,12 @@ impl ReadAt for Joined {
     fn len(&self) -> u64 {
         self.first.len() + self.second.len()
     }
+    fn stored_bytes(&self, offset: u64, len: u64) -> f64 {
+        match offset.checked_sub(self.first.len()) {
+            Some(offset) => self.second.stored_bytes(offset, len),
+            None => self.first.stored_bytes(offset, len),
+        }
+    }
 }
 
 /// The initramfs and the runtime.

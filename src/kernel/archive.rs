@@ -11,7 +11,7 @@ use crate::tree::mode;
 
 /// What is called with each regular file: its path as the archive has it, its size, and its bytes, of which any
 /// number may be read. `Break` ends the walk.
-pub(super) type Visit<'v> = dyn FnMut(&[u8], u64, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'v;
+pub(crate) type Visit<'v> = dyn FnMut(&[u8], u64, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'v;
 
 /// The longest path, and so the longest GNU or pax extension, that is accepted.
 const MAX_NAME: u64 = 64 << 10;
@@ -83,7 +83,7 @@ const AR_MAGIC: &[u8] = b"!<arch>\n";
 const RPM_LEAD: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Walks the files of a `.deb` or an `.rpm`.
-pub(super) fn package(mut source: impl BufRead + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
+pub(crate) fn package(mut source: impl BufRead + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
     let head = source.fill_buf().map_err(|e| Error::input(format!("cannot be read: {e}")).at(0))?;
     if head.starts_with(AR_MAGIC) {
         deb(source, visit)
@@ -96,20 +96,42 @@ pub(super) fn package(mut source: impl BufRead + Send, visit: &mut Visit<'_>) ->
 
 /// deb(5): an ar archive whose member `data.tar`, with the suffix of its compression, holds the files.
 fn deb(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
+    deb_member(source, "data.tar", visit)
+}
+
+/// The `control` file of a `.deb`, of at most 1 MiB.
+pub(crate) fn control(source: impl BufRead + Send) -> Result<Vec<u8>, Error> {
+    let mut found = Vec::new();
+    deb_member(source, "control.tar", &mut |path, size, data| {
+        if path.strip_prefix(b"./").unwrap_or(path) != b"control" || size > 1 << 20 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        data.read_to_end(&mut found)?;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+/// Walks the files of the tar archive that is the member `name` (or `name` and the suffix of its compression).
+fn deb_member(source: impl Read + Send, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
     let mut ar = Counted::new(source);
-    ar.skip(AR_MAGIC.len() as u64, "the ar header")?;
+    let mut magic = [0; AR_MAGIC.len()];
+    ar.fill(&mut magic, "the ar header")?;
+    if magic != *AR_MAGIC {
+        return Err(Error::input("not a .deb: it does not start with `!<arch>`").at(0));
+    }
     loop {
         let mut header = [0; 60];
-        ar.fill(&mut header, "the ar archive, which has no data.tar so far,")?;
+        ar.fill(&mut header, &format!("the ar archive, which has no {name} so far,"))?;
         let size = std::str::from_utf8(&header[48..58])
             .ok()
             .map(str::trim_end)
             .and_then(|text| text.parse::<u64>().ok())
             .filter(|_| header[58..] == *b"`\n")
             .ok_or_else(|| ar.fault("not an ar member header where one was expected"))?;
-        if header.starts_with(b"data.tar") {
+        if header.starts_with(name.as_bytes()) {
             let member = BufReader::with_capacity(256 << 10, ar.by_ref().take(size));
-            let unpacked = codec::any(member).map_err(|e| Error::input(format!("data.tar: {e}")))?;
+            let unpacked = codec::any(member).map_err(|e| Error::input(format!("{name}: {e}")))?;
             return tar(unpacked, visit);
         }
         ar.skip(size.saturating_add(size % 2), "an ar member")?;

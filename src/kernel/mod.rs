@@ -13,7 +13,7 @@ use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use crate::error::Error;
 use crate::tree::Tree;
 
-mod archive;
+pub(crate) mod archive;
 mod capability;
 mod closure;
 mod config;

@@ -16,6 +16,7 @@ impl Exporter for Json {
             Report::Verification(report) => serde_json::to_string_pretty(report),
             Report::Boot(report) => serde_json::to_string_pretty(report),
             Report::Min(report) => serde_json::to_string_pretty(report),
+            Report::Packages { report, .. } => serde_json::to_string_pretty(report),
         };
         text.map(|text| text + "\n")
             .map_err(|e| Error::failed(format!("the report cannot be written as JSON: {e}")))

@@ -11,6 +11,7 @@ mod json;
 mod listing;
 mod markdown;
 mod markup;
+mod packages;
 mod pages;
 pub mod signs;
 mod squarify;
@@ -33,6 +34,7 @@ pub use html::Html;
 pub use json::Json;
 pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
+pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
 pub use terminal::Terminal;
 pub use text::Text;
 
@@ -51,6 +53,13 @@ pub enum Report<'a> {
     Boot(&'a BootReport),
     /// Of `boot --find-min`.
     Min(&'a MinReport),
+    /// Of `packages`.
+    Packages {
+        /// What was found.
+        report: &'a PackageReport,
+        /// How many packages are shown to people.
+        top: usize,
+    },
 }
 
 impl Report<'_> {
@@ -64,6 +73,7 @@ impl Report<'_> {
             Self::Verification(report) => pages::verification(report),
             Self::Boot(report) => pages::boot(report),
             Self::Min(report) => pages::min(report),
+            Self::Packages { report, top } => report.document(*top),
         }
     }
 }

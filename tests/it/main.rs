@@ -19,6 +19,7 @@ mod kernel;
 mod layout;
 mod lookinside;
 mod outputs;
+mod packages;
 mod pages;
 mod reports;
 mod squashfs;

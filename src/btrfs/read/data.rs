@@ -153,6 +153,22 @@ impl ReadAt for Data {
         }
     }
 
+    fn stored_bytes(&self, mut offset: u64, mut len: u64) -> f64 {
+        // What was unpacked lay in the tree of inodes, or compressed: in both cases its place is not kept.
+        let mut sum = 0.0;
+        while len > 0 && offset < self.base {
+            let Some((physical, room)) = self.map.find(offset) else { break };
+            let count = len.min(room);
+            if count == 0 {
+                break;
+            }
+            sum += self.source.stored_bytes(physical, count);
+            offset += count;
+            len -= count;
+        }
+        sum
+    }
+
     fn len(&self) -> u64 {
         self.base + self.unpacked.as_ref().map_or(0, ReadAt::len)
     }

@@ -195,6 +195,26 @@ impl Data {
     }
 }
 
+impl Data {
+    /// Bytes of the image for as many of the `len` bytes from `offset` of `file` on as lie in one block, and how many
+    /// those are.
+    fn part_stored(&self, file: &Layout, len: u64, offset: u64) -> (f64, u64) {
+        let block_size = u64::from(self.block_size);
+        let number = (offset / block_size) as usize;
+        let within = offset % block_size;
+        let block = block_size.min(file.len - (offset - within));
+        let count = len.min(block - within);
+        let (size, unpacked) = match (file.sizes.get(number), &file.fragment) {
+            (Some(&size), _) => (size, block),
+            // How full a block of fragments is stands nowhere; all but the last are.
+            (None, Some(fragment)) => (fragment.size, block_size),
+            (None, None) => (0, block_size),
+        };
+        let stored = f64::from(size & !STORED) * count as f64 / unpacked as f64;
+        (stored, count)
+    }
+}
+
 impl ReadAt for Data {
     fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
@@ -209,6 +229,19 @@ impl ReadAt for Data {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn stored_bytes(&self, mut offset: u64, mut len: u64) -> f64 {
+        let mut sum = 0.0;
+        while len > 0 {
+            let number = self.files.partition_point(|file| file.base + file.len <= offset);
+            let Some(file) = self.files.get(number) else { break };
+            let (stored, count) = self.part_stored(file, len, offset - file.base);
+            sum += stored;
+            offset += count;
+            len -= count;
+        }
+        sum
     }
 }
 
@@ -225,6 +258,18 @@ impl ReadAt for FileContent {
 
     fn len(&self) -> u64 {
         self.content.size
+    }
+
+    fn stored_bytes(&self, offset: u64, len: u64) -> f64 {
+        let end = offset.saturating_add(len);
+        let first = self.content.extents.partition_point(|e| e.file_offset + e.len <= offset);
+        let extents = self.content.extents[first..].iter().take_while(|e| e.file_offset < end);
+        let parts = extents.map(|extent| {
+            let from = extent.file_offset.max(offset);
+            let to = (extent.file_offset + extent.len).min(end);
+            self.tree.data.stored_bytes(extent.data_offset + (from - extent.file_offset), to - from)
+        });
+        parts.sum()
     }
 }
 
