@@ -23,5 +23,7 @@ pub struct Cat {
 pub fn cat(options: &Cat) -> anyhow::Result<()> {
     let image = options.source.open()?;
     let tree = options.source.tree(&image)?;
-    Ok(btrsquash::extract::cat(tree, &options.path, &mut BufWriter::new(io::stdout().lock()))?)
+    btrsquash::extract::cat(tree, &options.path, &mut BufWriter::new(io::stdout().lock()))
+        .map_err(|e| options.source.named(e))?;
+    Ok(())
 }

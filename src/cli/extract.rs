@@ -56,8 +56,9 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
     if !selection.is_everything() {
         entries = extract::with_parents(tree, &entries);
     }
+    let named = |e| options.source.named(e);
     if let Some(directory) = &options.directory {
-        let done = extract::into_directory(tree, &entries, directory)?;
+        let done = extract::into_directory(tree, &entries, directory).map_err(named)?;
         tell_directory(&done, directory);
         return Ok(());
     }
@@ -65,14 +66,14 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
     let done = match options.tar.as_deref().filter(|_| !to_stdout) {
         Some(file) => {
             let mut out = OutputFile::create(file, options.force)?;
-            let done = extract::into_tar(tree, &entries, &mut out)?;
+            let done = extract::into_tar(tree, &entries, &mut out).map_err(named)?;
             out.commit()?;
             note(&format!("{}: {}", file.display(), count(done.members, "member")));
             done
         }
         None => {
             let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
-            let done = extract::into_tar(tree, &entries, &mut out)?;
+            let done = extract::into_tar(tree, &entries, &mut out).map_err(named)?;
             out.flush().map_err(|e| Error::usage(format!("stdout cannot be written: {e}")))?;
             done
         }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use btrsquash::error::Error;
-use btrsquash::image::Opened;
+use btrsquash::error::{Error, Kind};
+use btrsquash::image::{Format, Opened};
 use btrsquash::initrd;
 use btrsquash::tree::Tree;
 use clap::{Args, ValueEnum};
@@ -52,6 +52,12 @@ impl Source {
         Ok(image)
     }
 
+    /// Names the image in an error about what is in it.
+    #[must_use]
+    pub fn named(&self, error: Error) -> Error {
+        if error.kind == Kind::Input { error.or_file(&self.image) } else { error }
+    }
+
     /// The tree to look into.
     ///
     /// # Errors
@@ -64,7 +70,7 @@ impl Source {
                 Some(initrd) => &initrd.tree,
                 None => return Err(none("initramfs: it is a bare file system").into()),
             },
-            Layer::Squashfs => match image.layers.iter().find(|layer| layer.kind == "squashfs") {
+            Layer::Squashfs => match image.layers.iter().find(|layer| layer.format == Format::Squashfs) {
                 Some(layer) => &layer.tree,
                 None => return Err(none("squashfs inside").into()),
             },

@@ -72,8 +72,7 @@ pub fn packages(options: &PackagesOptions) -> anyhow::Result<()> {
     if image.apart {
         note("the runtime is in a separate file: these are the packages of the boot initramfs only");
     }
-    let packages = Packages::read(&image.system, map.as_ref())
-        .map_err(|e| if e.place.file.is_none() { e.file(&options.image) } else { e })?;
+    let packages = Packages::read(&image.system, map.as_ref()).map_err(|e| e.or_file(&options.image))?;
     let accounts = accounts(&image, &packages);
     let report = PackageReport::new(options.image.display().to_string(), &packages, &accounts);
     print(&Report::Packages { report: &report, top: options.top }, options.json)

@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::CHUNK;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::scratch;
 use crate::tree::{Content, Entry, Inode, InodeId, Node, Tree, display};
 
@@ -50,9 +50,7 @@ pub fn into_directory(tree: &Tree, entries: &[Entry], target: &Path) -> Result<E
     if done.is_err() {
         clear(target, made);
     }
-    done.map_err(|e| {
-        if e.place.file.is_none() && e.kind == crate::error::Kind::Usage { e.file(target) } else { e }
-    })
+    done.map_err(|e| if matches!(e.kind, Kind::Usage | Kind::Io) { e.or_file(target) } else { e })
 }
 
 /// Makes `target`, and says whether it had to; an existing one must be an empty directory.
@@ -135,7 +133,8 @@ fn check(path: &[u8], name: &[u8]) -> Result<(), Error> {
 }
 
 fn failed(path: &[u8], e: Errno) -> Error {
-    let error = Error::usage(format!("/{} cannot be made there: {e}", display(path)));
+    let mut error = Error::writing(io::Error::from(e));
+    error.what = format!("/{} cannot be made there", display(path));
     if e == Errno::NAMETOOLONG {
         return error.hint("the file system of the directory allows only shorter names: extract with --tar");
     }
@@ -222,14 +221,18 @@ impl<'a> Writer<'a> {
     /// Writes the stored parts of a file; the rest stays a hole.
     fn write(&self, file: &File, content: &Content, path: &[u8]) -> Result<(), Error> {
         use std::os::unix::fs::FileExt;
-        let failed = |e: io::Error| Error::usage(format!("/{} cannot be written: {e}", display(path)));
+        let failed = |e: io::Error| {
+            let mut error = Error::writing(e);
+            error.what = format!("/{} cannot be written", display(path));
+            error
+        };
         let mut buffer = Vec::new();
         for extent in &content.extents {
             let mut at = extent.file_offset;
             let end = extent.file_offset + extent.len;
             while at < end {
                 buffer.resize(CHUNK.min(end - at) as usize, 0);
-                self.tree.read_at(content, &mut buffer, at).map_err(|e| super::unreadable(path, &e))?;
+                self.tree.read_at(content, &mut buffer, at).map_err(|e| super::unreadable(path, e))?;
                 file.write_all_at(&buffer, at).map_err(failed)?;
                 at += buffer.len() as u64;
             }

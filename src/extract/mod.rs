@@ -13,7 +13,7 @@ pub use tar::{Archived, into_tar};
 
 use std::io::{self, Write};
 
-use crate::error::Error;
+use crate::error::{Error, Kind, is_device_failure};
 use crate::tree::{Content, Node, Tree, display};
 
 /// How many bytes of a file are copied at a time.
@@ -29,18 +29,21 @@ impl CopyError {
     /// The error for the file at `path`.
     fn at(self, path: &[u8]) -> Error {
         match self {
-            Self::Read(e) => unreadable(path, &e),
-            Self::Write(e) => unwritable(&e),
+            Self::Read(e) => unreadable(path, e),
+            Self::Write(e) => unwritable(e),
         }
     }
 }
 
-fn unreadable(path: &[u8], error: &io::Error) -> Error {
-    Error::input(format!("/{} cannot be read: {error}", display(path)))
+fn unreadable(path: &[u8], error: io::Error) -> Error {
+    let kind = if is_device_failure(&error) { Kind::Io } else { Kind::Input };
+    Error::new(kind, format!("/{} cannot be read", display(path))).caused_by(error)
 }
 
-fn unwritable(error: &io::Error) -> Error {
-    Error::usage(format!("the output cannot be written: {error}"))
+fn unwritable(error: io::Error) -> Error {
+    let mut error = Error::writing(error);
+    error.what = "the output cannot be written".into();
+    error
 }
 
 /// Writes all of `content` to `out`, holes as zeros.

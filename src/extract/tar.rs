@@ -42,7 +42,7 @@ pub fn into_tar(tree: &Tree, entries: &[Entry], out: &mut dyn Write) -> Result<A
         member(&mut archive, tree, &entry.path, inode, target)?;
         done.members += 1;
     }
-    archive.finish().map_err(|e| unwritable(&e))?;
+    archive.finish().map_err(unwritable)?;
     Ok(done)
 }
 
@@ -64,7 +64,7 @@ fn member(
         Err(_) => {
             // The header has no room for a time before 1970: a pax record has.
             let mtime = inode.mtime.to_string();
-            archive.append_pax_extensions([("mtime", mtime.as_bytes())]).map_err(|e| unwritable(&e))?;
+            archive.append_pax_extensions([("mtime", mtime.as_bytes())]).map_err(unwritable)?;
             header.set_mtime(0);
         }
     }
@@ -83,8 +83,8 @@ fn member(
             EntryType::Symlink
         }
         (Node::CharDevice(device) | Node::BlockDevice(device), None) => {
-            header.set_device_major(device.major).map_err(|e| unwritable(&e))?;
-            header.set_device_minor(device.minor).map_err(|e| unwritable(&e))?;
+            header.set_device_major(device.major).map_err(unwritable)?;
+            header.set_device_minor(device.minor).map_err(unwritable)?;
             if matches!(inode.node, Node::CharDevice(_)) { EntryType::Char } else { EntryType::Block }
         }
         (Node::Fifo | Node::Socket, None) => EntryType::Fifo,
@@ -97,16 +97,16 @@ fn member(
     if matches!(inode.node, Node::Directory(_)) {
         name.push(b'/');
     }
-    names(archive, &mut header, &name, link).map_err(|e| unwritable(&e))?;
+    names(archive, &mut header, &name, link).map_err(unwritable)?;
     header.set_cksum();
     let Some(content) = content else {
-        return archive.append(&header, io::empty()).map_err(|e| unwritable(&e));
+        return archive.append(&header, io::empty()).map_err(unwritable);
     };
     let mut reader = Reader { tree, content, at: 0, buffer: Vec::new(), used: 0, failed: None };
     let written = archive.append(&header, &mut reader);
     match reader.failed {
-        Some(e) => Err(unreadable(path, &e)),
-        None => written.map_err(|e| unwritable(&e)),
+        Some(e) => Err(unreadable(path, e)),
+        None => written.map_err(unwritable),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use super::Packages;
-use crate::image::Opened;
+use crate::image::{Format, Opened};
 use crate::tree::{Content, Entry, InodeId, Node};
 
 /// Where the figures of bytes in the image come from.
@@ -101,7 +101,7 @@ pub fn accounts(image: &Opened, packages: &Packages) -> Accounts {
 }
 
 fn basis(image: &Opened) -> (Basis, u64) {
-    let squashfs = image.layers.iter().find(|layer| layer.kind == "squashfs");
+    let squashfs = image.layers.iter().find(|layer| layer.format == Format::Squashfs);
     match (&image.initrd, squashfs) {
         (_, Some(layer)) => {
             let appended = image.initrd.iter().flat_map(|initrd| &initrd.segments);
