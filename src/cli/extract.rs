@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use btrsquash::error::Error;
 use btrsquash::extract::{self, Archived, Extracted, Selection};
-use btrsquash::output::{OutputFile, check_output};
+use btrsquash::output::{self, OutputFile, check_output, commit};
 use btrsquash::report::units::count;
 use btrsquash::tree::{Entry, Node, Tree};
 use clap::{ArgGroup, Args};
@@ -48,7 +48,7 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
             .into());
     }
     if let Some(file) = options.tar.as_deref().filter(|_| !to_stdout) {
-        check_output(file, options.force)?;
+        check_output(file, made(options))?;
     }
     let image = options.source.open()?;
     let tree = options.source.tree(&image)?;
@@ -65,9 +65,9 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
     check_size(tree, &entries, options.source.limits.max_unpacked)?;
     let done = match options.tar.as_deref().filter(|_| !to_stdout) {
         Some(file) => {
-            let mut out = OutputFile::create(file, options.force)?;
+            let mut out = OutputFile::create(file, made(options))?;
             let done = extract::into_tar(tree, &entries, &mut out).map_err(named)?;
-            out.commit()?;
+            commit(vec![out])?;
             note(&format!("{}: {}", file.display(), count(done.members, "member")));
             done
         }
@@ -80,6 +80,11 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
     };
     tell_archive(&done);
     Ok(())
+}
+
+/// The archive holds what the image holds: nobody else may read it.
+fn made(options: &Extract) -> output::Options {
+    output::Options::new(options.force).no_more_readable_than(&options.source.image)
 }
 
 /// Refuses an archive that would have more content than may be unpacked: a tar archive stores holes as zeros.

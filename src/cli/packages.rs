@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use btrsquash::initrd;
-use btrsquash::output::{OutputFile, check_output};
+use btrsquash::output::{self, OutputFile, check_output, commit};
 use btrsquash::packages::{PackageMap, Packages, accounts};
 use btrsquash::report::{PackageReport, Report};
 use clap::Args;
@@ -84,12 +84,12 @@ pub fn packages(options: &PackagesOptions) -> anyhow::Result<()> {
 /// Those of reading the packages and of writing.
 pub fn package_map(options: &PackageMapOptions) -> anyhow::Result<()> {
     if let Some(file) = &options.output {
-        check_output(file, options.force)?;
+        check_output(file, output::Options::new(options.force))?;
     }
     let map = PackageMap::of(&options.packages)?;
     let text = serde_json::to_string_pretty(&map)? + "\n";
     let Some(path) = &options.output else { return write(&text) };
-    let mut file = OutputFile::create(path, options.force)?;
+    let mut file = OutputFile::create(path, output::Options::new(options.force))?;
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-    Ok(file.commit()?)
+    Ok(commit(vec![file])?)
 }

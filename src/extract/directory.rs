@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, linkat, mkdirat, mknodat,
@@ -36,54 +36,37 @@ pub struct Extracted {
     pub owned: u64,
 }
 
-/// Extracts `entries` (with the directories above them) below `target`, which is made, or is there and empty. If
-/// anything fails, nothing is left of it.
+/// Extracts `entries` (with the directories above them) into `target`, which does not exist or is empty. The directory
+/// appears under its name when all is in it; if anything fails, nothing is left.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] if `target` is not an empty directory or cannot be written,
-/// [`crate::error::Kind::Input`] if the image cannot be read or has a name that cannot be.
+/// [`Kind::Usage`] or [`Kind::Io`] if `target` is not an empty directory or cannot be written, [`Kind::Input`] if the
+/// image cannot be read or has a name that cannot be.
 pub fn into_directory(tree: &Tree, entries: &[Entry], target: &Path) -> Result<Extracted, Error> {
-    let made = prepare(target)?;
-    let tracked = made.then(|| scratch::track(target));
-    let done = fill(tree, entries, target);
-    drop(tracked);
-    if done.is_err() {
-        clear(target, made);
-    }
-    done.map_err(|e| if matches!(e.kind, Kind::Usage | Kind::Io) { e.or_file(target) } else { e })
+    let place = place(target)?;
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let made = scratch::Directory::new(Some(parent.unwrap_or(Path::new("."))))
+        .map_err(|e| Error::writing(e).file(target))?;
+    let done = fill(tree, entries, made.path())
+        .map_err(|e| if matches!(e.kind, Kind::Usage | Kind::Io) { e.or_file(target) } else { e })?;
+    // An empty directory is replaced: rename(2).
+    std::fs::rename(made.path(), &place).map_err(|e| Error::writing(e).file(target))?;
+    Ok(done)
 }
 
-/// Makes `target`, and says whether it had to; an existing one must be an empty directory.
-fn prepare(target: &Path) -> Result<bool, Error> {
-    match std::fs::create_dir(target) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            let mut list = std::fs::read_dir(target).map_err(|e| {
-                Error::usage(format!("is not a directory that can be read: {e}")).file(target)
-            })?;
-            if list.next().is_some() {
-                return Err(Error::usage("the directory is not empty")
-                    .file(target)
-                    .hint("name a new or an empty directory with -C: nothing that exists is replaced"));
-            }
-            Ok(false)
-        }
-        Err(e) => Err(Error::usage(format!("the directory cannot be made: {e}")).file(target)),
+/// Where `target` really is; an existing one must be an empty directory.
+fn place(target: &Path) -> Result<PathBuf, Error> {
+    let list = match std::fs::read_dir(target) {
+        Ok(list) => list,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(target.to_owned()),
+        Err(e) => return Err(Error::usage("is not a directory that can be read").caused_by(e).file(target)),
+    };
+    if list.into_iter().next().is_some() {
+        return Err(Error::usage("the directory is not empty")
+            .file(target)
+            .hint("name a new or an empty directory with -C: nothing that exists is replaced"));
     }
-}
-
-/// Removes what was extracted: a user who is told of a failure finds no half of a system.
-fn clear(target: &Path, made: bool) {
-    // The error that led here is the one to report.
-    if made {
-        let _ = std::fs::remove_dir_all(target);
-        return;
-    }
-    for entry in std::fs::read_dir(target).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let _ = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    }
+    target.canonicalize().map_err(|e| Error::writing(e).file(target))
 }
 
 fn fill(tree: &Tree, entries: &[Entry], target: &Path) -> Result<Extracted, Error> {
