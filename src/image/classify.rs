@@ -168,16 +168,23 @@ fn verdict(initrd: &Initrd, scene: &Scene<'_>, signs: &mut Vec<Sign>) -> Verdict
         return Verdict::Converted(maker);
     }
     let sum = evidence::weigh(&gathered);
-    // Those that decided come first.
-    let (decisive, others): (Vec<_>, Vec<_>) =
-        gathered.into_iter().partition(|sign| (sign.weight() > 0) == (sum > 0));
-    let inside = decisive.iter().any(|sign| matches!(sign, Sign::SystemInside { .. }));
-    signs.splice(0..0, decisive.into_iter().chain(others));
+    let inside = gathered.iter().any(|sign| matches!(sign, Sign::SystemInside { .. }));
+    signs.splice(0..0, by_weight(gathered, sum > 0));
     match sum {
         1.. => Verdict::Monolith,
         _ if inside => Verdict::SystemInside(maker),
         _ => Verdict::FrontEnd(maker),
     }
+}
+
+/// Those that decided come first, the heaviest before the others; what only follows from there being no other sign is left
+/// out beside them.
+fn by_weight(mut signs: Vec<Sign>, monolith: bool) -> Vec<Sign> {
+    signs.sort_by_key(|sign| ((sign.weight() > 0) != monolith, -sign.weight().abs()));
+    if monolith && signs.first().is_some_and(|first| first.weight() > 1) {
+        signs.retain(|sign| *sign != Sign::NothingElsewhere);
+    }
+    signs
 }
 
 /// Whether the system is in a squashfs in the image, be it a regular file or the body of an entry that the kernel

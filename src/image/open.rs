@@ -10,7 +10,7 @@ use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::container::{self, Input};
 use crate::error::Error;
-use crate::image::classify::{Classification, Sign, Verdict, classify};
+use crate::image::classify::{Classification, InsideKind, Sign, Verdict, classify};
 use crate::image::embedded::{Body, Carried, carried, rootfs};
 use crate::image::overlay::Appended;
 use crate::initrd::{self, Initrd, Limits};
@@ -82,6 +82,8 @@ pub enum Note {
     AppendedInit,
     /// The file that should hold the root file system is not a btrfs file system.
     NotBtrfs(&'static str),
+    /// A file system image inside that cannot be read: its path, and why.
+    Unreadable(String, String),
 }
 
 impl Note {
@@ -183,7 +185,8 @@ pub fn read(
                 additional.segments = Appended::of(&initrd).map_or_else(Vec::new, |it| it.segments());
                 layers.notes.push(Note::RuntimeSeparate);
             }
-            (initrd.tree.clone(), outer.clone())
+            let system = layers.system_inside(&initrd.tree, &outer, name);
+            (system.unwrap_or_else(|| initrd.tree.clone()), outer.clone())
         }
         Some(carried) => {
             let path = display(&carried.path);
@@ -295,6 +298,22 @@ impl Layers<'_> {
             }
             None => Ok(tree),
         }
+    }
+
+    /// Opens the file that holds the system of an initramfs, if it can be read; gives the innermost tree.
+    fn system_inside(&mut self, outer: &Tree, class: &Classification, name: &Path) -> Option<Tree> {
+        if !matches!(class.verdict, Verdict::SystemInside(_)) {
+            return None;
+        }
+        let largest = class.inside.first().filter(|inside| !inside.compressed)?;
+        let source: Arc<dyn ReadAt> = squashfs::file(outer, largest.id)?;
+        let (path, within) = (largest.path.trim_start_matches('/').to_owned(), inside(name, &largest.path));
+        let found = match largest.kind {
+            InsideKind::Squashfs => self.squashfs(source, path, within),
+            InsideKind::Btrfs => self.btrfs(source, path, within),
+            _ => return None,
+        };
+        found.map_err(|error| self.notes.push(Note::Unreadable(largest.path.clone(), error.to_string()))).ok()
     }
 
     /// Refuses a tree with more content than may be unpacked, holes left out. Files can share what is stored: a few blocks

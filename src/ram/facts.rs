@@ -28,6 +28,8 @@ pub struct Facts {
     pub pinned: u64,
     /// What the boot initramfs downloads into rootfs, where it stays, bytes.
     pub fetched: u64,
+    /// What the image's own init copies into another file system in memory before it starts the system, bytes.
+    pub copied: u64,
     /// Memory of the programs up to the first screen, bytes.
     pub programs: u64,
     /// Whether the image itself stays in memory too (`retain_initrd`).
@@ -39,7 +41,8 @@ pub struct Facts {
 impl Facts {
     /// The facts about an opened image, with files in pages of `kernel`; `None` for a bare file system image, which no kernel unpacks.
     ///
-    /// A monolith stays in rootfs. A boot initramfs whose root is elsewhere is followed up to its own init only. Of a
+    /// A monolith stays in rootfs; one that copies itself is there twice while it does. Of an initramfs with its system in
+    /// a file inside, that file stays. A boot initramfs whose root is elsewhere is followed up to its own init only. Of a
     /// converted image the squashfs stays in memory, in rootfs or in the retained image; a squashfs on a medium does not
     /// count, and one that is downloaded or loaded separately has its size on the image's command line ([`FETCHED`],
     /// [`LOADED_TOGETHER`]).
@@ -48,9 +51,16 @@ impl Facts {
         let initrd = image.initrd.as_ref()?;
         let page = kernel.page;
         Some(match image.verdict.as_ref()? {
-            Verdict::Monolith => monolith(initrd, image.class.handover == Handover::Mounted, page),
-            Verdict::FrontEnd(_) | Verdict::SystemInside(_) => {
-                Self { pinned: 0, programs: 0, ..monolith(initrd, false, page) }
+            Verdict::Monolith => {
+                let copied =
+                    image.class.copy.as_ref().map_or(0, |copy| if copy.moved { 0 } else { copy.bytes });
+                Self { copied, ..monolith(initrd, image.class.handover == Handover::Mounted, page) }
+            }
+            Verdict::FrontEnd(_) => Self { pinned: 0, programs: 0, ..monolith(initrd, false, page) },
+            Verdict::SystemInside(_) => {
+                let largest = image.class.inside.first().map_or(0, |inside| inside.size);
+                let pinned = largest.next_multiple_of(page);
+                Self { pinned, ..monolith(initrd, image.class.handover == Handover::Mounted, page) }
             }
             Verdict::Converted(_) => converted(image, initrd, page),
         })
@@ -99,6 +109,7 @@ fn monolith(initrd: &Initrd, systemd: bool, page: u64) -> Facts {
         dictionary: initrd.segments.iter().map(|s| s.dictionary).max().unwrap_or(0),
         pinned: unpacked,
         fetched: 0,
+        copied: 0,
         programs: programs(systemd),
         retained: false,
         packing: None,

@@ -19,6 +19,9 @@
 //!    with `retain_initrd` — and W the working set: programs, the part of the page cache without which they only wait
 //!    for the decompressor, btrfs, the caches of squashfs, and E.
 //!
+//! An init that copies the whole image into another file system in memory before it starts the system has it there twice
+//! for a moment: **R ≥ U + T + 2 N + E + K**, with T what it copies.
+//!
 //! With N possible CPUs, a squashfs that keeps a decompressor for each of them takes C more while the system runs
 //! ([`Packing::mounted`]), and the kernel takes N − 1 more copies of its per-CPU data.
 //!

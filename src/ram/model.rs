@@ -99,6 +99,8 @@ pub enum Term {
     Unpacked,
     /// F: the runtime, downloaded into rootfs.
     Fetched,
+    /// T: what the image's own init copies, and what is in memory twice while it does.
+    Copied,
     /// D: what the decompressor allocates.
     Dictionary,
     /// N: inodes and dentries.
@@ -123,6 +125,8 @@ pub enum Limit {
     HalfOfMemoryFetched,
     /// Everything is in memory at once while the image is unpacked.
     Unpacking,
+    /// The image's own init copies the image.
+    Copying,
     /// The running system.
     Running,
     /// The running system, with the image retained.
@@ -196,6 +200,8 @@ struct Needs {
     cap: u64,
     /// All at once while unpacking.
     unpacking: u64,
+    /// While the image's own init copies the image; 0 if it does not.
+    copying: u64,
     /// The running system.
     running: u64,
     /// Decompressors of the squashfs beyond those that the working set includes, part of `running`.
@@ -230,7 +236,9 @@ impl Facts {
         let with_image = (self.file + self.dictionary).max(self.fetched);
         let unpacking = self.unpacked + with_image + self.slabs() + DRIVERS;
         let running = self.pinned + self.kept() + self.programs + decompressors;
-        Needs { cap, unpacking, running, decompressors }
+        let copying =
+            if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + DRIVERS } else { 0 };
+        Needs { cap, unpacking, copying, running, decompressors }
     }
 
     /// The minimum memory in bytes.
@@ -242,10 +250,10 @@ impl Facts {
             let left = memory.saturating_sub(kernel.takes(memory, cpus));
             let set_aside = kernel.set_aside(memory, self.file);
             left >= needs.cap + if needs.cap > 0 { set_aside } else { 0 }
-                && left >= needs.unpacking.max(needs.running)
+                && left >= needs.unpacking.max(needs.copying).max(needs.running)
         };
         // In whole MiB, as machines have it. The kernel's share grows with memory, by less than a tenth of it.
-        let mut memory = needs.cap.max(needs.unpacking).max(needs.running) / MIB * MIB;
+        let mut memory = needs.cap.max(needs.unpacking).max(needs.copying).max(needs.running) / MIB * MIB;
         while !fits(memory) && memory < 1 << 50 {
             let short = kernel.takes(memory, cpus) / 16;
             memory += if fits(memory + short) { MIB } else { short.max(MIB) / MIB * MIB };
@@ -278,12 +286,13 @@ impl Facts {
     pub fn estimate(&self, machine: &Machine) -> Estimate {
         let minimum = self.minimum(machine);
         let kernel = machine.kernel.takes(minimum, machine.cpus);
-        let Needs { cap, unpacking, running, decompressors } = self.needs(machine);
+        let Needs { cap, unpacking, copying, running, decompressors } = self.needs(machine);
         let mut terms = vec![
             (Term::Kernel, kernel),
             (Term::Image, self.file),
             (Term::Unpacked, self.unpacked),
             (Term::Fetched, self.fetched),
+            (Term::Copied, self.copied),
             (Term::Dictionary, self.dictionary),
             (Term::Inodes, self.slabs()),
             (Term::Drivers, DRIVERS),
@@ -296,10 +305,12 @@ impl Facts {
             (Phase::KernelStarts, kernel + self.file),
             (Phase::Unpacked, kernel + unpacking),
             (Phase::ImageFreed, kernel + self.unpacked + self.slabs() + DRIVERS + self.kept()),
-            (Phase::Init, kernel + self.pinned + self.kept() + DRIVERS),
+            (Phase::Init, kernel + (self.pinned + self.kept() + DRIVERS).max(copying)),
             (Phase::FirstScreen, kernel + running),
         ];
-        let limit = if running >= cap.max(unpacking) {
+        let limit = if copying > cap.max(unpacking).max(running) {
+            Limit::Copying
+        } else if running >= cap.max(unpacking) {
             if self.retained { Limit::RunningRetained } else { Limit::Running }
         } else if cap >= unpacking {
             if self.fetched > 0 { Limit::HalfOfMemoryFetched } else { Limit::HalfOfMemory }
@@ -356,6 +367,7 @@ mod tests {
             dictionary: 32 << 10,
             pinned: unpacked,
             fetched: 0,
+            copied: 0,
             programs: programs(false),
             retained: false,
             packing: None,
@@ -371,6 +383,7 @@ mod tests {
             dictionary: 1 << 20,
             pinned,
             fetched: 0,
+            copied: 0,
             programs: programs(false),
             retained: pinned == 0,
             packing: Some(XZ),

@@ -16,6 +16,7 @@ mod initrd;
 mod inputs;
 mod inspect;
 mod kernel;
+mod kinds;
 mod layout;
 mod lookinside;
 mod outputs;

@@ -196,7 +196,15 @@ impl<'t> Tracer<'t> {
     /// Functions that no call was seen of, where the script does not end otherwise: they may be called by names that
     /// are put together.
     fn uncalled(&mut self, state: &mut State) {
-        let ends = |event: &Event| event.certain && matches!(event.action, Action::Start(_));
+        // A shell for the administrator, or a reboot, is what comes when everything else failed.
+        let rescue = |program: &str| {
+            let name = program.rsplit('/').next().unwrap_or_default();
+            ["sh", "ash", "bash", "dash", "busybox", "reboot", "poweroff", "halt"].contains(&name)
+        };
+        let ends = |event: &Event| {
+            event.certain
+                && matches!(&event.action, Action::Start(start) if start.tool.is_some() || !rescue(&start.program))
+        };
         if self.events.iter().any(ends) {
             return;
         }

@@ -8,6 +8,7 @@ use crate::report::data::{
     Directory, Duplicate, FileSize, FrontEndPart, Identity, ImageFile, Inspection, KernelPart, Layer,
     ModuleSize, Ram, SCHEMA_VERSION, SegmentRow, Tool, Weight,
 };
+use crate::report::signs;
 use crate::tree::display;
 
 /// The report; its table of directories goes `depth` levels down.
@@ -42,7 +43,7 @@ pub fn inspection(image: &Opened, found: &inspect::Inspection, depth: usize) -> 
         duplicate_bytes: found.duplicate_bytes,
         weight: found.weight.iter().map(weight).collect(),
         ram: found.ram.as_ref().map(Ram::from),
-        notes: image.notes.iter().map(opened).collect(),
+        notes: image.notes.iter().map(opened).chain(signs::remarks(&image.class)).collect(),
         budgets: Vec::new(),
     }
 }

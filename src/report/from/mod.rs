@@ -126,6 +126,7 @@ fn opened(note: &Note) -> String {
         Note::AppendedInit => {
             "appended: an /init, which starts instead of the boot initramfs's own: the runtime is not mounted".into()
         }
+        Note::Unreadable(path, why) => format!("{path} cannot be read, and its content is not shown: {why}"),
         Note::NotBtrfs(path) => format!("{path} is not a btrfs file system: its content is not shown"),
     }
 }

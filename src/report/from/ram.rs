@@ -67,6 +67,7 @@ const fn term_words(term: Term) -> (&'static str, &'static str) {
         Term::Image => ("I: image", "the file as the boot loader places it, until it is unpacked"),
         Term::Unpacked => ("U: unpacked", "files of rootfs in whole pages"),
         Term::Fetched => ("F: downloaded", "the runtime, downloaded into rootfs"),
+        Term::Copied => ("T: copied", "by the image's own init, into another file system in memory"),
         Term::Dictionary => ("D: dictionary", "allocated by the decompressor while it unpacks"),
         Term::Inodes => ("N: inodes", "1 KiB for each inode with its dentry"),
         Term::Drivers => ("E: drivers", "drivers and caches of the kernel by the time the image is unpacked"),
@@ -88,6 +89,7 @@ const fn formula(limit: Limit) -> &'static str {
             "2 (U + F) + I + K: the runtime is downloaded into rootfs, a tmpfs sized while the image was in memory"
         }
         Limit::Unpacking => "U + I + D + N + E + K: all of it at once while unpacking",
+        Limit::Copying => "U + T + 2 N + E + K: the image is in memory twice while its init copies it",
         Limit::Running => "S + C + W + K: the running system needs more than unpacking",
         Limit::RunningRetained => "S + C + W + I + K: the running system needs more than unpacking",
     }

@@ -1,0 +1,391 @@
+//! Kinds of image that people hold: what each is taken for, and on what signs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::support::images::{bootable, inspect, json};
+use crate::support::newc::{Entry, archive, device, dir, file, symlink, trailer};
+use crate::support::{btrsquash, have, run, sh};
+use serde_json::Value;
+
+/// An ELF file as far as anything looks.
+const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0";
+
+/// An image with these files, executable, and their directories.
+fn image(dir_of: &Path, files: &[(&str, &[u8])]) -> PathBuf {
+    let (mut entries, mut made) = (Vec::<Entry>::new(), BTreeSet::new());
+    for (path, body) in files {
+        for (at, _) in path.match_indices('/') {
+            if made.insert(path[..at].to_owned()) {
+                entries.push(dir(&path[..at]));
+            }
+        }
+        entries.push(file(path, body).mode(0o755));
+    }
+    entries.extend([device("console", 0o020_600, 5, 1), symlink("bin-sh", "busybox"), trailer()]);
+    let path = dir_of.join("image.cpio");
+    std::fs::write(&path, archive(&entries)).unwrap();
+    path
+}
+
+/// What inspect says of an image with an init and further files: (verdict, evidence, notes).
+fn judged(init: &str, files: &[(&str, &[u8])]) -> (String, String, String) {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut all: Vec<(&str, &[u8])> = vec![("init", init.as_bytes()), ("bin/busybox", ELF)];
+    all.extend(files);
+    let report = inspect(&image(scratch.path(), &all));
+    let text = |list: &Value| {
+        list.as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+    };
+    let identity = &report["identity"];
+    (identity["verdict"].as_str().unwrap().to_owned(), text(&identity["why"]), text(&report["notes"]))
+}
+
+#[test]
+fn an_init_that_goes_to_another_root_is_a_front_end() {
+    let system: &[(&str, &[u8])] = &[("sbin/getty", ELF), ("sbin/init", ELF), ("sbin/switch_root", ELF)];
+    for end in [
+        "exec switch_root /r /sbin/init",
+        "exec /usr/bin/busybox switch_root /r /sbin/init",
+        "b=/bin/busybox\nexec $b switch_root -c /dev/console /r /sbin/init \"$@\"",
+        "exec env -i $(type -P switch_root) /r /sbin/init",
+        "exec run-init /r /sbin/init <dev/console >dev/console",
+        "cd /r; pivot_root . mnt; exec chroot . /sbin/init",
+        "boot() { exec switch_root \"$1\" /sbin/init; }\n[ \"$rescue\" ] || boot /r",
+        "exec sh /second",
+    ] {
+        let init = format!("#!/bin/sh\nmount -t proc proc /proc\nmount -o ro /dev/sda1 /r\n{end}\n");
+        let mut files = system.to_vec();
+        files.push(("second", b"#!/bin/sh\nexec switch_root /r /sbin/init\n"));
+        let (verdict, why, _) = judged(&init, &files);
+        assert_eq!(verdict, "front-end (an unknown generator)", "{end}: {why}");
+        assert!(why.starts_with("/init goes to another root with "), "{end}: {why}");
+    }
+    // The word alone is no sign.
+    for end in
+        ["echo exec switch_root /r /sbin/init; exec /sbin/init", "# exec switch_root /r\nexec /sbin/init"]
+    {
+        assert_eq!(judged(&format!("#!/bin/sh\n{end}\n"), system).0, "monolith", "{end}");
+    }
+}
+
+#[test]
+fn sourced_scripts_count_as_yocto_writes_them() {
+    let init = "#!/bin/sh\nMODULE_DIR=/init.d\nfatal() { echo $1; exec sh; }\nmount -t proc proc /proc\n\
+                for m in $MODULE_DIR/*; do\n    if [ \"`echo $m | sed -e 's/\\~$//'`\" != \"$m\" ]; then\n        continue\n    fi\n\
+                module=`basename $m | cut -d'-' -f 2`\n    . $m\n    if ! eval \"${module}_enabled\"; then continue; fi\n\
+                eval \"${module}_run\"\ndone\nfatal 'nothing found'\n";
+    let finish: &[u8] = b"finish_enabled() {\n return 0\n}\nfinish_run() {\n if [ -n \"$ROOTFS_DIR\" ]; then\n \
+                          exec switch_root -c /dev/console $ROOTFS_DIR ${bootparam_init:-/sbin/init}\n fi\n}\n";
+    let (verdict, why, _) = judged(
+        init,
+        &[
+            ("init.d/01-udev", b"udev_enabled() { return 0; }\n"),
+            ("init.d/90-finish", finish),
+            ("sbin/init", ELF),
+        ],
+    );
+    assert_eq!(verdict, "front-end (an unknown generator)", "{why}");
+    let (verdict, why, _) = judged(init, &[("init.d/99-finish", finish), ("sbin/init", ELF)]);
+    assert_eq!(verdict, "front-end (initramfs-framework (Yocto))", "{why}");
+}
+
+#[test]
+fn a_crash_dump_initramfs_is_a_monolith() {
+    let init = "#!/bin/sh\n. /lib/dracut-lib.sh\nexec switch_root \"$NEWROOT\" \"$INIT\"\n";
+    for sign in
+        ["etc/kdump.conf", "usr/lib/systemd/system/kdump-capture.service", "lib/kdump/kdump-lib-initramfs.sh"]
+    {
+        let (verdict, why, _) =
+            judged(init, &[("usr/lib/dracut-lib.sh", b""), ("etc/initrd-release", b""), (sign, b"")]);
+        assert_eq!(verdict, "monolith", "{sign}: {why}");
+        assert!(why.starts_with("a crash dump tool"), "{why}");
+    }
+}
+
+/// How real projects' inits copy the image, and what they start in the copy.
+const COPIES: [(&str, &str, &str); 11] = [
+    (
+        "OpenWrt",
+        "DIRS=$(echo *)\nN=/new_root\nmkdir -p $N\nmount -t tmpfs tmpfs $N\ncp -pr $DIRS $N\nexec switch_root $N /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "minikube",
+        "mkdir /sysroot\nmount -t tmpfs -o size=90% tmpfs /sysroot\ntar -C / --exclude=sysroot -cf - . | tar -C /sysroot/ -xf -\n\
+         /bin/mount -t devtmpfs devtmpfs /sysroot/dev\nexec 0</sysroot/dev/console\nexec /sbin/switch_root /sysroot /sbin/init \"$@\"",
+        "/sbin/init",
+    ),
+    (
+        "boot2docker",
+        "if mount -t tmpfs -o size=90% tmpfs /mnt; then\n if tar -C / --exclude=mnt -cf - . | tar -C /mnt/ -xf - ; then\n mkdir /mnt/mnt\n\
+         exec /sbin/switch_root mnt /sbin/init\n fi\nfi\nexec /sbin/init",
+        "/sbin/init",
+    ),
+    ("a second script", "exec /etc/second.sh", "/etc/last.sh"),
+    (
+        "Warewulf",
+        ". /warewulf/config\nif [ \"$ROOT\" = initramfs ]; then exec /sbin/init\nelif [ \"$ROOT\" = ramfs -o \"$ROOT\" = tmpfs ]; then\n\
+         mkdir /n\nmount wwroot /n -t ${ROOT} -o mpol=interleave\ntar -cf - --exclude ./proc --exclude ./n . | tar -xf - -C /n\n\
+         exec /sbin/switch_root /n \"/etc/last.sh\"\nfi\nsleep 60; reboot -f",
+        "/etc/last.sh",
+    ),
+    (
+        "ReaR",
+        "mkdir /ramdisk\nmount -t tmpfs $opts none /ramdisk\ncp -ax / /ramdisk/\ncd /ramdisk\nexec switch_root /ramdisk sbin/init <dev/console",
+        "/sbin/init",
+    ),
+    (
+        "rsync",
+        "mount -t ramfs ramfs /n\nrsync -aHx --exclude=/n / /n\nexec busybox switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "cpio",
+        "mount -t tmpfs none /n\ncd /\nfind . -xdev | cpio -pdm /n\nexec run-init /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "cpio by a pipe",
+        "mount -t tmpfs none /n\n(cd / && find . -xdev | cpio -o -H newc) | (cd /n; cpio -idm)\nexec switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "pivot_root",
+        "mount -t tmpfs none /n\ncp -a /. /n\ncd /n\nmkdir old\npivot_root . old\nexec chroot . /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "a function",
+        "copy() {\n for d in /*; do case $d in /n|/proc) continue ;; esac; cp -a $d \"$1\"; done\n}\nmount -t tmpfs t /n && copy /n\nexec switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+];
+
+fn copying_files() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("sbin/init", ELF.to_vec()),
+        ("sbin/switch_root", ELF.to_vec()),
+        (
+            "etc/second.sh",
+            b"#!/bin/sh\nmount -t tmpfs none /mnt\nfor dir in */ ; do\ncase $dir in\nproc/|mnt/) ;;\n*) cp -a $dir /mnt ;;\nesac\ndone\n\
+              mount --move /dev /mnt/dev\nexec switch_root /mnt /etc/last.sh\n"
+                .to_vec(),
+        ),
+        ("etc/last.sh", b"#!/bin/sh\nexec /sbin/init\n".to_vec()),
+        ("warewulf/config", b"ROOT=tmpfs\n".to_vec()),
+        ("usr/lib/data", vec![7; 2 << 20]),
+    ]
+}
+
+#[test]
+fn an_init_that_copies_the_image_is_skipped() {
+    let files = copying_files();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, body)| (*path, body.as_slice())).collect();
+    for (name, init, started) in COPIES {
+        let (verdict, why, notes) = judged(&format!("#!/bin/sh\n{init}\n"), &files);
+        assert_eq!(verdict, "monolith", "{name}: {why}");
+        assert!(why.starts_with("/init copies the image into a file system in memory"), "{name}: {why}");
+        assert!(notes.contains(&format!("skips /init and starts {started} itself")), "{name}: {notes}");
+        assert!(!notes.contains("cannot be skipped"), "{name}: {notes}");
+    }
+}
+
+#[test]
+fn a_copy_that_cannot_be_skipped_safely_is_said() {
+    let files = copying_files();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, body)| (*path, body.as_slice())).collect();
+    for (init, why) in [
+        (
+            "if probe-memory; then mount -t tmpfs t /n; cp -a /* /n; exec switch_root /n /sbin/init; fi\nexec /sbin/init",
+            "only shows at boot",
+        ),
+        ("mount -t tmpfs t /n; cp -a /* /n; exec switch_root /n $(choose-init)", "is not known"),
+    ] {
+        let (verdict, _, notes) = judged(&format!("#!/bin/sh\n{init}\n"), &files);
+        assert_eq!(verdict, "monolith");
+        assert!(
+            notes.contains("cannot be skipped safely") && notes.contains(why) && notes.contains("--init"),
+            "{notes}"
+        );
+    }
+    // Tiny Core copies only where the command line says noembed.
+    let tiny = "mount proc\nif ! grep -qw noembed /proc/cmdline; then\n mount / -o remount,size=90%\n umount proc\n exec /sbin/init\nfi\n\
+                mount -t tmpfs -o size=90% tmpfs /mnt\ntar -C / --exclude=mnt -cf - . | tar -C /mnt/ -xf -\nexec switch_root mnt /sbin/init\n";
+    let (verdict, why, notes) = judged(&format!("#!/bin/sh\n{tiny}"), &files);
+    assert_eq!((verdict.as_str(), notes.contains("copies")), ("monolith", false), "{why}\n{notes}");
+    // A few files taken along are no copy of the image.
+    let (verdict, why, _) =
+        judged("#!/bin/sh\nmount -t tmpfs t /r\ncp -a /etc /r\nexec switch_root /r /sbin/init\n", &files);
+    assert_eq!(verdict, "front-end (an unknown generator)", "{why}");
+}
+
+#[test]
+fn the_memory_for_a_copy_counts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let least = |init: &str| {
+        let files = copying_files();
+        let large = vec![7; 64 << 20];
+        let mut all: Vec<(&str, &[u8])> =
+            vec![("init", init.as_bytes()), ("usr/share/large", &large), ("usr/bin/agent", ELF)];
+        all.extend(files.iter().map(|(path, body)| (*path, body.as_slice())));
+        let packed = image(scratch.path(), &all);
+        run(std::process::Command::new("gzip").arg("-kf").arg(&packed));
+        let report = inspect(&packed.with_extension("cpio.gz"));
+        (report["ram"]["minimum"]["value"].as_u64().unwrap(), report["ram"]["parts"].to_string())
+    };
+    // Programs of their own, for which the model has the same working set.
+    let (alone, parts) = least("#!/bin/sh\nexec /usr/bin/agent\n");
+    assert!(!parts.contains("T: copied"));
+    let (copied, parts) =
+        least("#!/bin/sh\nmount -t tmpfs t /n\ncp -a /* /n\nexec switch_root /n /usr/bin/agent\n");
+    assert!(parts.contains("T: copied"), "{parts}");
+    assert!(copied > alone, "{copied} {alone}");
+}
+
+#[test]
+fn the_program_to_start_is_what_the_script_starts_or_what_init_names() {
+    let scratch = tempfile::tempdir().unwrap();
+    let old = bootable(scratch.path());
+    sh(
+        scratch.path(),
+        r"cd tree; mkdir -p sbin new; printf '#!/bin/sh\nmount -t proc proc /proc\n' >sbin/init; chmod 755 sbin/init; cp sbin/init sbin/other
+        printf '#!/bin/sh\nexport A=1\nmount -t tmpfs t /new\ncp -a /* /new\nexec switch_root /new /sbin/init\n' >init
+        find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 0:0 >../bootable.img",
+        &[],
+    );
+    let config = |more: &[&str]| {
+        let new = scratch.path().join("new.img");
+        crate::support::images::convert(&old, &new, &[&["--front-end", "built-in"], more].concat());
+        let opened = btrsquash::image::open(&new, &btrsquash::initrd::Limits::default(), &|_| ())
+            .unwrap()
+            .initrd
+            .unwrap();
+        let id = opened.tree.get(".btrsquash/config").unwrap();
+        String::from_utf8(opened.tree.read(id, 4096).unwrap().unwrap()).unwrap()
+    };
+    assert!(config(&[]).contains("init=/sbin/init\n"));
+    assert!(config(&["--init", "/sbin/other"]).contains("init=/sbin/other\n"));
+    for (wrong, words) in
+        [("/sbin/none", "is not in the image"), ("sbin/init", "absolute"), ("/etc/text", "executable")]
+    {
+        let output = btrsquash()
+            .arg("convert")
+            .arg(&old)
+            .args(["--dry-run", "--front-end", "built-in", "--init", wrong])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{wrong}: {output:?}");
+    }
+}
+
+/// Files that hold a system, made by their own tools.
+fn inside(scratch: &Path) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    sh(
+        scratch,
+        r"mkdir -p s/etc s/usr/bin; head -c 1300000 /dev/urandom >s/usr/bin/noise; echo hello >s/etc/motd
+        mksquashfs s a.squashfs -quiet -no-progress >/dev/null
+        mke2fs -q -t ext4 -d s a.ext4 3M
+        tar cf a.tar s; xz -T1 -1k a.tar; gzip -k a.tar
+        (cd s && find . | cpio -o -H newc --quiet) >a.cpio; xz -1k a.cpio
+        genisoimage -quiet -R -o a.iso s",
+        &[],
+    );
+    let read = |name: &str| std::fs::read(scratch.join(name)).unwrap();
+    vec![
+        ("root.squashfs", "squashfs", read("a.squashfs")),
+        ("usr.squashfs", "squashfs", read("a.squashfs")),
+        ("nix-store.squashfs", "squashfs", read("a.squashfs")),
+        ("rootfs.sqsh", "squashfs", read("a.squashfs")),
+        ("images/pxe/system.bin", "squashfs", read("a.squashfs")),
+        ("rootfs.ext4", "ext4", read("a.ext4")),
+        ("live.iso", "ISO 9660", read("a.iso")),
+        ("rootfs.tar", "tar", read("a.tar")),
+        ("rootfs.tar.gz", "tar, compressed", read("a.tar.gz")),
+        ("rootfs.tar.xz", "tar, compressed", read("a.tar.xz")),
+        ("system.cpio", "cpio", read("a.cpio")),
+        ("system.cpio.xz", "cpio, compressed", read("a.cpio.xz")),
+    ]
+}
+
+#[test]
+fn a_system_in_a_file_inside_is_found_by_magic() {
+    if !["mksquashfs", "mke2fs", "genisoimage", "xz", "cpio"].into_iter().all(have) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let dracut: &[(&str, &[u8])] = &[("usr/lib/dracut-lib.sh", b"")];
+    let script = "#!/bin/sh\nexec switch_root /sysroot /sbin/init\n";
+    let elf = String::from_utf8_lossy(b"\x7fELF").into_owned();
+    let files_inside = inside(scratch.path());
+    for (path, kind, body) in &files_inside {
+        let (path, kind) = (*path, *kind);
+        for (init, front, maker) in
+            [(script, dracut, "dracut"), (elf.as_str(), &[][..], "an unknown generator")]
+        {
+            let mut files = front.to_vec();
+            files.push((path, body));
+            let image = image(scratch.path(), &[&[("init", init.as_bytes())], &files[..]].concat());
+            let report = inspect(&image);
+            let verdict = report["identity"]["verdict"].as_str().unwrap();
+            assert_eq!(verdict, format!("front-end ({maker}) with the system inside"), "{path}: {report:#}");
+            let notes = report["notes"].to_string();
+            assert!(
+                notes.contains(&format!("/{path} is a file system image or an archive: {kind}, ")),
+                "{path}: {notes}"
+            );
+            let pinned = report["ram"]["parts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|part| part["name"] == "S: pinned")
+                .unwrap();
+            assert_eq!(pinned["figure"]["value"], (body.len() as u64).next_multiple_of(4096), "{path}");
+            if kind == "squashfs" {
+                assert!(report["largest"].to_string().contains("usr/bin/noise"), "{path}: {report:#}");
+                assert_eq!(report["layers"][0]["path"], path);
+            }
+            let output = btrsquash()
+                .arg("convert")
+                .arg(&image)
+                .args(["--dry-run", "--front-end", "built-in"])
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(3), "{path}");
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(words.contains(&format!("/{path}")) && words.contains("nothing to convert"), "{words}");
+        }
+    }
+    // In a monolith it is a file like others.
+    let (verdict, _, notes) = judged(
+        "#!/bin/sh\nexec /sbin/init\n",
+        &[("sbin/init", ELF), ("var/lib/dpkg/status", b""), ("usr/share/other.squashfs", &files_inside[0].2)],
+    );
+    assert_eq!(verdict, "monolith");
+    assert!(notes.contains("/usr/share/other.squashfs is a file system image"), "{notes}");
+}
+
+#[test]
+fn the_report_of_a_conversion_says_what_is_skipped() {
+    let scratch = tempfile::tempdir().unwrap();
+    let old = bootable(scratch.path());
+    sh(
+        scratch.path(),
+        r"cd tree; mkdir -p sbin new; printf '#!/bin/sh\nmount -t proc proc /proc\n' >sbin/init; chmod 755 sbin/init
+        printf '#!/bin/sh\nmodprobe special\nmount -t tmpfs t /new\ncp -a /* /new\nmount -t tmpfs t /new/var\nexec switch_root /new /sbin/init 5\n' >init
+        find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 0:0 >../bootable.img",
+        &[],
+    );
+    let output =
+        run(btrsquash().arg("convert").arg(&old).args(["--dry-run", "--front-end", "built-in", "--json"]));
+    let notes = json(&output)["notes"].to_string();
+    for words in [
+        "commands of /init are skipped too: modprobe special",
+        "/var",
+        "no arguments",
+        "starts /sbin/init itself",
+    ] {
+        assert!(notes.contains(words), "{words}: {notes}");
+    }
+}
