@@ -71,7 +71,7 @@ fn an_init_that_goes_to_another_root_is_a_front_end() {
 
 #[test]
 fn sourced_scripts_count_as_yocto_writes_them() {
-    let init = "#!/bin/sh\nMODULE_DIR=/init.d\nfatal() { echo $1; exec sh; }\nmount -t proc proc /proc\n\
+    let init = "#!/bin/sh\nMODULE_DIR=/init.d\nROOTFS_DIR=\"/rootfs\"\nfatal() { echo $1; exec sh; }\nmount -t proc proc /proc\n\
                 for m in $MODULE_DIR/*; do\n    if [ \"`echo $m | sed -e 's/\\~$//'`\" != \"$m\" ]; then\n        continue\n    fi\n\
                 module=`basename $m | cut -d'-' -f 2`\n    . $m\n    if ! eval \"${module}_enabled\"; then continue; fi\n\
                 eval \"${module}_run\"\ndone\nfatal 'nothing found'\n";
