@@ -257,7 +257,9 @@ impl Tracer<'_> {
             let operand = words.iter().skip(1).position(|word| !word.starts_with('-'));
             words = operand.map_or(words, |at| &words[at + 1..]);
         }
-        let path = self.lookup(&words[0], state);
+        // `busybox init` runs the applet, whatever the image has at /sbin/init.
+        let applet = call.busybox && !shell;
+        let path = if applet { None } else { self.lookup(&words[0], state) };
         let text = path.as_deref().and_then(|path| self.file(path)).filter(|text| {
             (text.starts_with("#!") && text.lines().next().is_some_and(|line| line.contains("sh")))
                 || (shell && words.len() < call.words.len())

@@ -197,3 +197,14 @@ proptest! {
         trace(&words.concat());
     }
 }
+
+/// Debian's installer ends in `exec $init`, with `/bin/busybox init` in the variable, and has a script at /sbin/init that
+/// copies the image.
+#[test]
+fn an_applet_of_busybox_is_not_a_script_of_the_same_name() {
+    let mut files = FILES.to_vec();
+    files[1].1 = b"#!/bin/sh\nmount -t tmpfs tmpfs /mnt\ncp -a /* /mnt\ncd /mnt\npivot_root . initrd\nexec /bin/busybox init\n";
+    let text = "init='/bin/busybox init'\nfor i in $(cat /proc/cmdline); do case $i in init=*) init=${i#init=} ;; esac; done\nexec $init";
+    let events = follow(&tree(&files, &[]), "/init", text).events;
+    assert!(!events.iter().any(|event| matches!(event.action, Action::Copy(_))), "{events:?}");
+}
