@@ -20,6 +20,7 @@ use crate::frontend::{self, built_in, dracut};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 use crate::output::OutputFile;
+use crate::ram::Machine;
 
 /// The files written so far. They have no names yet.
 pub(super) struct Output {
@@ -85,13 +86,13 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
         }
     };
     if split {
-        separate(request, built, &mut output)?;
+        separate(request, &prepared.machine, built, &mut output)?;
     }
     Ok(output)
 }
 
 /// Writes the runtime and the boot loader entries to files of their own.
-fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Result<()> {
+fn separate(request: &Request, machine: &Machine, built: &Built, output: &mut Output) -> anyhow::Result<()> {
     let path = runtime_file(&request.new);
     let mut file = OutputFile::create(&path, request.output_options())?;
     let mut squashfs = &built.squashfs;
@@ -101,7 +102,7 @@ fn separate(request: &Request, built: &Built, output: &mut Output) -> anyhow::Re
     output.beside.push(file);
     let entries = entries_file(&request.new);
     let mut file = OutputFile::create(&entries, request.output_options())?;
-    file.write_all(delivery::entries(request, &path).as_bytes())
+    file.write_all(delivery::entries(request, machine, &path).as_bytes())
         .map_err(|e| Error::writing(e).file(&entries))?;
     output.beside.push(file);
     output.runtime = Some((path, bytes));

@@ -1,17 +1,18 @@
-//! Entries for boot loaders, where the image is two parts.
+//! Entries for boot loaders, for an image in two files.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use super::request::Request;
 use crate::contract::RuntimeFrom;
+use crate::ram::{Machine, SIZED};
 
 fn name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Ready to paste: GRUB, PXELINUX and iPXE.
-pub(super) fn entries(request: &Request, runtime: &Path) -> String {
+pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> String {
     let (front, runtime) = (name(&request.new), name(runtime));
     let kernel = request.kernel.as_deref().map_or_else(|| "vmlinuz".to_owned(), name);
     let title = front.strip_suffix(".img").unwrap_or(&front);
@@ -22,13 +23,13 @@ pub(super) fn entries(request: &Request, runtime: &Path) -> String {
     let (arguments, second) = match &request.runtime {
         RuntimeFrom::Initramfs | RuntimeFrom::Retained => {
             line(&format!(
-                "# {front} and {runtime} are loaded together: the boot loader makes the second one"
+                "# {front} and {runtime} are loaded together: the boot loader adds the second one to the initramfs"
             ));
-            line("# /squashfs.img of the initramfs.");
+            line("# as /squashfs.img.");
             ("", true)
         }
         RuntimeFrom::Network(address) => {
-            line(&format!("# Put {runtime} where {address} finds it."));
+            line(&format!("# Make {runtime} available at {address}."));
             (" ip=dhcp", false)
         }
         RuntimeFrom::Label(label) => {
@@ -40,6 +41,17 @@ pub(super) fn entries(request: &Request, runtime: &Path) -> String {
             ("", false)
         }
     };
+
+    if machine.kernel.rootfs_options == Some(true) {
+        line(&format!(
+            "# Add initramfs_options=size={SIZED}% to the kernel's arguments to boot with less RAM; the report has"
+        ));
+        line("# the minimum for each.");
+    }
+    line(&format!(
+        "# The image is meant for at most {} possible CPUs: add nr_cpus={} on machines that allow for more.",
+        machine.cpus, machine.cpus
+    ));
 
     // GRUB's loader/linux.c: `newc:NAME:FILE` gives FILE the name NAME in a cpio archive of its own.
     line("\n# GRUB: grub.cfg");

@@ -34,8 +34,10 @@ pub struct Kernel {
     pub percpu: u64,
     /// Memory set aside for contiguous allocations, if it fits, bytes.
     pub cma: u64,
-    /// How its squashfs allocates decompressors.
+    /// How its squashfs allocates decompressors; for each possible CPU, as in most distributions, if that is unknown.
     pub decompressors: Decompressors,
+    /// Whether its configuration says so.
+    pub configured: bool,
     /// Whether it knows `initramfs_options=`; `None` if that is unknown.
     pub rootfs_options: Option<bool>,
 }
@@ -51,6 +53,7 @@ impl Kernel {
         percpu: 212 << 10,
         cma: 0,
         decompressors: Decompressors::PerPossibleCpu,
+        configured: false,
         rootfs_options: None,
     };
 
@@ -115,7 +118,8 @@ impl From<&Facts> for Kernel {
             section,
             percpu,
             cma: if architecture == "aarch64" { CMA } else { 0 },
-            decompressors: facts.decompressors.unwrap_or(Decompressors::PerPossibleCpu),
+            decompressors: facts.decompressors.unwrap_or(typical.decompressors),
+            configured: facts.decompressors.is_some(),
             rootfs_options: facts.rootfs_options,
         }
     }

@@ -10,7 +10,8 @@ fn figure(mib: u64) -> Figure {
 
 /// A report's figures, those of the model for the graphical installer of Debian 12.
 fn ram(facts: Facts, measured: Option<u64>) -> Ram {
-    let kernel = ram::Kernel { known: true, rootfs_options: Some(true), ..ram::Kernel::TYPICAL };
+    let kernel =
+        ram::Kernel { known: true, configured: true, rootfs_options: Some(true), ..ram::Kernel::TYPICAL };
     let mut ram = Ram::from(&facts.estimate(&ram::Machine::new(kernel, 8)));
     ram.measured = measured.map(|mib| Figure::measured(mib << 20));
     for phase in &mut ram.phases {

@@ -35,6 +35,13 @@ impl From<&Estimate> for Ram {
                 mebibytes(most)
             ));
         }
+        if !machine.kernel.configured && estimate.terms.iter().any(|(term, _)| *term == Term::Decompressors) {
+            notes.push(
+                "the kernel's configuration is not known: its squashfs is assumed to allocate a decompressor for each \
+                 possible CPU, as most distributions build it"
+                    .into(),
+            );
+        }
         if machine.kernel.rootfs_options.is_none() {
             notes.push(format!(
                 "initramfs_options=size={SIZED}% works from Linux 6.18 on, and in some stable kernels such as Debian's \
