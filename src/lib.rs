@@ -16,6 +16,7 @@ pub mod bytes;
 pub mod codec;
 pub mod magic;
 pub mod tree;
+pub mod store;
 
 pub mod initrd;
 pub mod kernel;

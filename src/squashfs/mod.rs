@@ -7,7 +7,6 @@
 //! Sources: the kernel's `fs/squashfs/squashfs_fs.h`, the decompressor wrappers beside it, and
 //! `Documentation/filesystems/squashfs.rst`; for what the compressor options hold, squashfs-tools.
 
-mod codec;
 mod read;
 mod write;
 

@@ -11,7 +11,7 @@ use super::disk::{
 use crate::bytes::ReadAt;
 use crate::error::Error;
 
-/// Addresses beyond this are no one's: sums of them cannot overflow.
+/// Larger addresses are rejected, so that sums of two cannot overflow.
 const MAX_ADDRESS: u64 = 1 << 62;
 
 /// What an image may make its reader hold: names, inodes, extents, checksums. A million files take half of it, and
@@ -295,94 +295,127 @@ impl Walk<'_> {
     }
 }
 
-/// Checks the superblock (`btrfs_super_block`) and takes from it what is needed.
+/// Checks the superblock and takes from it what is needed.
 fn superblock(source: Arc<dyn ReadAt>, name: &Path, block: &[u8]) -> Result<Super, Error> {
-    let damaged = |what: String| Error::input(what).file(name).at(SUPER_OFFSET);
-    let mut take = Take(&block[32..]);
-    let mut parse = || {
-        let fsid = take.uuid()?;
-        let address = take.u64()?;
-        take.u64()?;
-        let magic = take.bytes(8)?;
-        let numbers: [u64; 9] = {
-            let mut numbers = [0; 9];
-            for number in &mut numbers {
-                *number = take.u64()?;
-            }
-            numbers
-        };
-        let sizes = [take.u32()?, take.u32()?, take.u32()?, take.u32()?, take.u32()?];
-        let chunk_generation = take.u64()?;
-        let features = [take.u64()?, take.u64()?, take.u64()?];
-        let csum_type = take.u16()?;
-        let levels = [take.u8()?, take.u8()?];
-        Some((fsid, address, magic, numbers, sizes, chunk_generation, features[2], csum_type, levels))
-    };
-    let Some((fsid, address, magic, numbers, sizes, chunk_generation, features, csum_type, levels)) = parse()
-    else {
-        return Err(damaged("the superblock ends early".to_owned()));
-    };
-    let [generation, root, chunk_root, log_root, _, _, _, root_dir, devices] = numbers;
-    let [sector, node_size, _, _, system_size] = sizes;
-    if magic != disk::MAGIC {
-        return Err(damaged(
-            "there is no btrfs file system: the superblock's magic number is missing".to_owned(),
-        ));
-    }
-    if csum_type != 0 {
-        let kind = match csum_type {
-            1 => "xxhash64".to_owned(),
-            2 => "sha256".to_owned(),
-            3 => "blake2b".to_owned(),
-            other => format!("type {other}"),
-        };
-        return Err(damaged(format!("the checksums are {kind}; only crc32c can be read"))
-            .hint("make the file system with 'mkfs.btrfs --csum crc32c'"));
-    }
-    if block[..4] != crc32c::crc32c(&block[32..]).to_le_bytes() || address != SUPER_OFFSET {
-        return Err(damaged("the superblock's checksum is wrong".to_owned()));
-    }
-    let unknown = features & !incompat::READABLE;
-    if unknown != 0 {
-        return Err(damaged(format!(
-            "the file system has features that cannot be read (incompat flags {unknown:#x})"
-        )));
-    }
-    let power = |n: u32, from: u32| n.is_power_of_two() && (from..=65_536).contains(&n);
-    if !power(sector, 4096) || !power(node_size, sector) || levels.iter().any(|&l| l >= disk::MAX_LEVEL) {
-        return Err(damaged(format!("sectors of {sector} and nodes of {node_size} bytes cannot be")));
-    }
-    if devices != 1 {
-        return Err(damaged(format!("the file system spans {devices} devices; only one can be read")));
-    }
-    if log_root != 0 {
-        return Err(damaged("the file system was not unmounted: its log waits to be replayed".to_owned())
-            .hint("mount it once and unmount it"));
-    }
-    let Some(system) = block.get(0x32b..0x32b + 2048).and_then(|list| list.get(..system_size as usize))
-    else {
-        return Err(damaged("the superblock's list of system chunks is too long".to_owned()));
-    };
-    let metadata_uuid = features & incompat::METADATA_UUID != 0;
-    let mut uuid = fsid;
-    if metadata_uuid {
+    let damaged = |what: &str| Error::input(what).file(name).at(SUPER_OFFSET);
+    let fields = Fields::parse(block).ok_or_else(|| damaged("the superblock ends early"))?;
+    fields.check(block).map_err(|error| error.file(name).at(SUPER_OFFSET))?;
+    let system = block.get(0x32b..0x32b + 2048).and_then(|list| list.get(..fields.system_size as usize));
+    let system = system.ok_or_else(|| damaged("the superblock's list of system chunks is too long"))?;
+    let mut fsid = fields.fsid;
+    if fields.features & incompat::METADATA_UUID != 0 {
         // Behind the label, cache_generation and uuid_tree_generation.
-        uuid.copy_from_slice(&block[0x23b..0x24b]);
+        fsid.copy_from_slice(&block[0x23b..0x24b]);
     }
     let volume = Volume {
         source,
         map: Map::default(),
-        sector,
-        root: Root { address: root, level: levels[0], generation },
-        root_dir,
+        sector: fields.sector,
+        root: fields.root,
+        root_dir: fields.root_dir,
         name: name.to_owned(),
-        node_size,
-        fsid: uuid,
-        generation,
+        node_size: fields.node_size,
+        fsid,
+        generation: fields.root.generation,
         memory: Cell::new(MAX_MEMORY),
     };
-    let chunk_root = Root { address: chunk_root, level: levels[1], generation: chunk_generation };
-    Ok(Super { volume, chunk_root, system: system.to_vec() })
+    Ok(Super { volume, chunk_root: fields.chunk_root, system: system.to_vec() })
+}
+
+/// The fields of `btrfs_super_block` that matter to a reader.
+struct Fields {
+    fsid: [u8; 16],
+    /// Where the superblock says that it lies.
+    address: u64,
+    has_magic: bool,
+    root: Root,
+    chunk_root: Root,
+    log_root: u64,
+    root_dir: u64,
+    devices: u64,
+    sector: u32,
+    node_size: u32,
+    /// Bytes of the list of system chunks.
+    system_size: u32,
+    /// Incompatible features.
+    features: u64,
+    csum_type: u16,
+}
+
+impl Fields {
+    fn parse(block: &[u8]) -> Option<Self> {
+        let mut take = Take(block.get(32..)?);
+        let fsid = take.uuid()?;
+        let address = take.u64()?;
+        let _flags = take.u64()?;
+        let has_magic = take.bytes(8)? == disk::MAGIC;
+        let generation = take.u64()?;
+        let (root, chunk_root, log_root) = (take.u64()?, take.u64()?, take.u64()?);
+        let _log_root_transid = take.u64()?;
+        let (_total, _used) = (take.u64()?, take.u64()?);
+        let (root_dir, devices) = (take.u64()?, take.u64()?);
+        let (sector, node_size) = (take.u32()?, take.u32()?);
+        let (_leaf_size, _stripe_size) = (take.u32()?, take.u32()?);
+        let system_size = take.u32()?;
+        let chunk_generation = take.u64()?;
+        let (_compat, _compat_ro, features) = (take.u64()?, take.u64()?, take.u64()?);
+        let csum_type = take.u16()?;
+        let (level, chunk_level) = (take.u8()?, take.u8()?);
+        Some(Self {
+            fsid,
+            address,
+            has_magic,
+            root: Root { address: root, level, generation },
+            chunk_root: Root { address: chunk_root, level: chunk_level, generation: chunk_generation },
+            log_root,
+            root_dir,
+            devices,
+            sector,
+            node_size,
+            system_size,
+            features,
+            csum_type,
+        })
+    }
+
+    /// Fails on what is no btrfs, is damaged, or cannot be read.
+    fn check(&self, block: &[u8]) -> Result<(), Error> {
+        let fail = |what: String| Err(Error::input(what));
+        if !self.has_magic {
+            return fail("no btrfs file system: the superblock's magic number is missing".to_owned());
+        }
+        if self.csum_type != 0 {
+            let kind = match self.csum_type {
+                1 => "xxhash64".to_owned(),
+                2 => "sha256".to_owned(),
+                3 => "blake2b".to_owned(),
+                other => format!("type {other}"),
+            };
+            return Err(Error::input(format!("the checksums are {kind}; only crc32c can be read"))
+                .hint("make the file system with 'mkfs.btrfs --csum crc32c'"));
+        }
+        if block[..4] != crc32c::crc32c(&block[32..]).to_le_bytes() || self.address != SUPER_OFFSET {
+            return fail("the superblock's checksum is wrong".to_owned());
+        }
+        let unknown = self.features & !incompat::READABLE;
+        if unknown != 0 {
+            return fail(format!("unsupported btrfs features (incompat flags {unknown:#x})"));
+        }
+        let (sector, node) = (self.sector, self.node_size);
+        let power = |n: u32, from: u32| n.is_power_of_two() && (from..=65_536).contains(&n);
+        let levels = [self.root.level, self.chunk_root.level];
+        if !power(sector, 4096) || !power(node, sector) || levels.iter().any(|&l| l >= disk::MAX_LEVEL) {
+            return fail(format!("impossible sizes: sectors of {sector} bytes, nodes of {node} bytes"));
+        }
+        if self.devices != 1 {
+            return fail(format!("the file system spans {} devices; only one is supported", self.devices));
+        }
+        if self.log_root != 0 {
+            return Err(Error::input("the file system was not unmounted: its log has to be replayed")
+                .hint("mount it once and unmount it"));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! A tree → a btrfs image that is made on demand.
 
+mod data;
+mod extents;
+mod fit;
 mod image;
 mod layout;
-mod links;
 mod namespace;
-mod order;
 mod pack;
-mod scan;
+mod roots;
+mod space;
+mod superblock;
 
 pub use image::{Facts, Image};
 pub use layout::plan;

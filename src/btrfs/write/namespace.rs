@@ -157,11 +157,6 @@ impl<'a> Namespace<'a> {
         Ok(space)
     }
 
-    /// Path of the file with `number`, for messages.
-    pub fn path(&self, number: usize) -> String {
-        self.files.get(number).map_or_else(String::new, |(_, path)| display(path))
-    }
-
     /// The items of the fs tree. `places` tells by file number where its bytes lie.
     ///
     /// # Errors

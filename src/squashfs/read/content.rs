@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::decode::decode;
 use crate::bytes::ReadAt;
 use crate::codec::Compression;
-use crate::squashfs::{STORED, codec};
+use crate::squashfs::STORED;
 use crate::tree::{Content, Extent, InodeId, Node, Tree};
 
 /// How much unpacked content is kept.
@@ -154,8 +155,7 @@ impl Data {
         let block = slot.get_or_init(|| {
             let mut bytes = vec![0; (size & !STORED) as usize];
             self.source.read_exact_at(&mut bytes, start).map_err(|e| e.to_string())?;
-            let bytes =
-                if size & STORED == 0 { codec::decode(self.compression, &bytes, unpacked)? } else { bytes };
+            let bytes = if size & STORED == 0 { decode(self.compression, &bytes, unpacked)? } else { bytes };
             if exactly && bytes.len() != unpacked {
                 return Err(format!("it unpacks to {} bytes, not {unpacked}", bytes.len()));
             }

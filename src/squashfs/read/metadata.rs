@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::decode::decode;
 use crate::bytes::ReadAt;
 use crate::codec::Compression;
 use crate::error::Error;
-use crate::squashfs::{MAX_MEMORY, METADATA_SIZE, codec};
+use crate::squashfs::{MAX_MEMORY, METADATA_SIZE};
 
 /// The bit of a metadata block's length that says that it is stored as it is.
 const STORED: u16 = 1 << 15;
@@ -89,7 +90,7 @@ impl<'a> Metadata<'a> {
         let mut bytes = vec![0; size];
         read(at + 2, &mut bytes)?;
         if header & STORED == 0 {
-            bytes = codec::decode(self.compression, &bytes, METADATA_SIZE).map_err(|why| {
+            bytes = decode(self.compression, &bytes, METADATA_SIZE).map_err(|why| {
                 damaged(format!("a metadata block cannot be unpacked ({}): {why}", self.compression))
             })?;
         }

@@ -1,6 +1,7 @@
 //! The reader: superblock, inodes and directories into a [`Tree`].
 
 mod content;
+mod decode;
 mod metadata;
 
 use std::collections::HashMap;
@@ -225,7 +226,7 @@ impl Reader<'_> {
     }
 
     /// Reads the inode at `place` (its metadata block counted from the inode table, times 65536, and the offset in
-    /// it), with its names still to be read where it is a directory.
+    /// it). The names of a directory are still to be read.
     fn inode(&mut self, place: u64) -> Result<(Inode, Option<Pending>), Error> {
         let at = self
             .superblock
@@ -244,70 +245,15 @@ impl Reader<'_> {
             })
         };
         let (uid, gid) = (id(uid)?, id(gid)?);
-        let mut pending = None;
-        let mut file = None;
-        let mut target_len = 0;
-        let node = match kind {
-            1 => {
-                let block = cursor.u32()?;
-                let _nlink = cursor.u32()?;
-                let size = u32::from(cursor.u16()?);
-                let offset = cursor.u16()?;
-                pending = Some(Pending { id: InodeId(0), block, offset, size });
-                Node::Directory(Default::default())
-            }
-            8 => {
-                let _nlink = cursor.u32()?;
-                let size = cursor.u32()?;
-                let block = cursor.u32()?;
-                let _parent = cursor.u32()?;
-                let _indexes = cursor.u16()?;
-                let offset = cursor.u16()?;
-                pending = Some(Pending { id: InodeId(0), block, offset, size });
-                Node::Directory(Default::default())
-            }
-            2 => {
-                let start = u64::from(cursor.u32()?);
-                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
-                let len = u64::from(cursor.u32()?);
-                file = Some(self.superblock.file(&mut cursor, start, len, (fragment, offset))?);
-                Node::Regular(Content::default())
-            }
-            9 => {
-                let start = cursor.u64()?;
-                let len = cursor.u64()?;
-                let (_sparse, _nlink) = (cursor.u64()?, cursor.u32()?);
-                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
-                let _xattr = cursor.u32()?;
-                file = Some(self.superblock.file(&mut cursor, start, len, (fragment, offset))?);
-                Node::Regular(Content::default())
-            }
-            3 | 10 => {
-                let _nlink = cursor.u32()?;
-                let len = cursor.u32()?;
-                if len == 0 || len > TARGET_MAX {
-                    return Err(cursor.damaged(format_args!("a symbolic link to a target of {len} bytes")));
-                }
-                target_len = len as usize;
-                Node::Symlink(cursor.bytes(target_len)?.into())
-            }
-            4 | 5 | 11 | 12 => {
-                let _nlink = cursor.u32()?;
-                // new_decode_dev of include/linux/kdev_t.h.
-                let number = cursor.u32()?;
-                let device = Device {
-                    major: (number >> 8) & 0xfff,
-                    minor: (number & 0xff) | ((number >> 12) & 0xf_ff00),
-                };
-                if matches!(kind, 4 | 11) { Node::BlockDevice(device) } else { Node::CharDevice(device) }
-            }
-            6 | 13 => Node::Fifo,
-            7 | 14 => Node::Socket,
-            _ => return Err(cursor.damaged(format_args!("an inode of type {kind}, where 1 to 14 can be"))),
+        let body = Body::read(kind, &mut cursor, self.superblock)?;
+        let target_len = match &body {
+            Body::Other(Node::Symlink(target)) => target.len(),
+            _ => 0,
         };
-        let node = match file {
-            Some(file) => Node::Regular(self.file(file, at)?),
-            None => node,
+        let (node, pending) = match body {
+            Body::Directory(pending) => (Node::Directory(Default::default()), Some(pending)),
+            Body::File(file) => (Node::Regular(self.file(file, at)?), None),
+            Body::Other(node) => (node, None),
         };
         self.grow(INODE_COST + target_len, at)?;
         Ok((Inode { mode: mode & 0o7777, uid, gid, mtime, nlink: 1, node }, pending))
@@ -405,6 +351,73 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What an inode holds after the header that all have.
+enum Body {
+    Directory(Pending),
+    File(File),
+    Other(Node),
+}
+
+impl Body {
+    /// Reads what an inode of type `kind` (`SQUASHFS_DIR_TYPE` and so on) holds.
+    fn read(kind: u16, cursor: &mut Cursor<'_, '_>, superblock: &Superblock) -> Result<Self, Error> {
+        Ok(match kind {
+            1 => {
+                let block = cursor.u32()?;
+                let _nlink = cursor.u32()?;
+                let size = u32::from(cursor.u16()?);
+                let offset = cursor.u16()?;
+                Self::Directory(Pending { id: InodeId(0), block, offset, size })
+            }
+            8 => {
+                let _nlink = cursor.u32()?;
+                let size = cursor.u32()?;
+                let block = cursor.u32()?;
+                let _parent = cursor.u32()?;
+                let _indexes = cursor.u16()?;
+                let offset = cursor.u16()?;
+                Self::Directory(Pending { id: InodeId(0), block, offset, size })
+            }
+            2 => {
+                let start = u64::from(cursor.u32()?);
+                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
+                let len = u64::from(cursor.u32()?);
+                Self::File(superblock.file(cursor, start, len, (fragment, offset))?)
+            }
+            9 => {
+                let start = cursor.u64()?;
+                let len = cursor.u64()?;
+                let (_sparse, _nlink) = (cursor.u64()?, cursor.u32()?);
+                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
+                let _xattr = cursor.u32()?;
+                Self::File(superblock.file(cursor, start, len, (fragment, offset))?)
+            }
+            3 | 10 => {
+                let _nlink = cursor.u32()?;
+                let len = cursor.u32()?;
+                if len == 0 || len > TARGET_MAX {
+                    return Err(cursor.damaged(format_args!("a symlink to a target of {len} bytes")));
+                }
+                Self::Other(Node::Symlink(cursor.bytes(len as usize)?.into()))
+            }
+            4 | 5 | 11 | 12 => {
+                let _nlink = cursor.u32()?;
+                // new_decode_dev of include/linux/kdev_t.h.
+                let number = cursor.u32()?;
+                let device = Device {
+                    major: (number >> 8) & 0xfff,
+                    minor: (number & 0xff) | ((number >> 12) & 0xf_ff00),
+                };
+                let block = matches!(kind, 4 | 11);
+                Self::Other(if block { Node::BlockDevice(device) } else { Node::CharDevice(device) })
+            }
+            6 | 13 => Self::Other(Node::Fifo),
+            7 | 14 => Self::Other(Node::Socket),
+            _ => return Err(cursor.damaged(format_args!("unexpected inode type {kind}, expected 1 to 14"))),
+        })
     }
 }
 

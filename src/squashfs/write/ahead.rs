@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::encode::Encoder;
 use crate::bytes::ReadAt;
 use crate::bytes::{Hint, Region};
 use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
 use crate::squashfs::Options;
-use crate::squashfs::codec::Encoder;
 
 /// Bytes that a thread takes at once: with small blocks, one at a time would be mostly waiting for the lock.
 const BATCH: u64 = 1 << 20;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use crate::elf::Arch;
 
 /// Whether the branch filter of `arch` can be expected to make `block` smaller.
-pub(in crate::squashfs) fn repeat(arch: Arch, block: &[u8]) -> bool {
+pub(super) fn repeat(arch: Arch, block: &[u8]) -> bool {
     let mut count = Count::default();
     match arch {
         Arch::X86 => x86(block, &mut count),

@@ -5,7 +5,8 @@
 //! over. Blocks of zeros it stores as holes (a size of 0 in the file's block list) by itself.
 
 mod ahead;
-pub(super) mod calls;
+mod calls;
+mod encode;
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -27,9 +28,10 @@ use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
 use crate::error::Error;
-use crate::squashfs::codec::{Encoder, ZSTD_LEVEL};
 use crate::squashfs::{MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options};
 use ahead::{Ahead, Blocks, Taker};
+pub(super) use encode::Encoder;
+use encode::ZSTD_LEVEL;
 
 /// The largest file that backhand writes: 2 TiB.
 const MAX_FILE: u64 = 2 << 40;

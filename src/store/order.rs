@@ -6,16 +6,16 @@ use crate::elf::{self, Arch};
 
 /// Where a content goes: contents are sorted by this, then by path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     /// Contents of one group lie together.
-    pub group: Group,
+    pub(crate) group: Group,
     /// Order within the group.
     key: Vec<u8>,
 }
 
 /// Groups in the order in which they lie in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
+pub(crate) enum Group {
     /// Programs and shared libraries of one architecture.
     Code(Arch),
     /// Relocatable ELF files: kernel modules, objects. Their call targets are not yet filled in, so that a branch
@@ -32,7 +32,7 @@ const DENSE: f32 = 7.9;
 
 /// Finds the place of a content by a path that it has, its first bytes and its entropy; that of code by the bytes of
 /// all that it needs to run: what needs little comes first, each behind what it needs.
-pub fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: u64) -> Place {
+pub(super) fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: u64) -> Place {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
     let folder = &path[..path.len() - name.len()];
     let group = match elf::header(head) {

@@ -25,7 +25,7 @@ const MAX_CLOSURE: usize = 1024;
 
 /// The names in a program or shared library by which it finds others and others find it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Links {
+pub(crate) struct Links {
     /// Its own name (`DT_SONAME`).
     soname: Option<Name>,
     /// Names of the libraries and the interpreter that it needs (`DT_NEEDED`, `PT_INTERP`).
@@ -45,7 +45,7 @@ impl Name {
 }
 
 /// Reads the links of an ELF file of `size` bytes, of which `read` reads any range.
-pub fn read(size: u64, mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> Option<Links> {
+pub(super) fn read(size: u64, mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> Option<Links> {
     let mut part = |offset: u64, most: u64| {
         let mut bytes = vec![0; size.checked_sub(offset)?.min(most) as usize];
         read(&mut bytes, offset).ok().map(|()| bytes)
@@ -106,17 +106,17 @@ fn file_name(path: &[u8]) -> &[u8] {
 }
 
 /// A program or library among those of an image.
-pub struct Linked<'a> {
-    pub path: &'a [u8],
-    pub size: u64,
+pub(super) struct Linked<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) size: u64,
     /// What has to agree for one to be linked with the other: class, byte order and machine.
-    pub kind: [u8; 4],
-    pub links: &'a Links,
+    pub(super) kind: [u8; 4],
+    pub(super) links: &'a Links,
 }
 
 /// For each of `files` the bytes of it and of all that it needs, directly or not, as far as that is among them; 0 for
 /// what is not linked.
-pub fn closures(files: &[Option<Linked<'_>>]) -> Vec<u64> {
+pub(super) fn closures(files: &[Option<Linked<'_>>]) -> Vec<u64> {
     let mut by_name: HashMap<([u8; 4], Name), usize> = HashMap::new();
     let linked = || files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
     for (i, file) in linked() {

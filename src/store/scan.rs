@@ -1,4 +1,4 @@
-//! One pass over all data: which contents are equal, where they are zeros, the checksums of their blocks.
+//! One pass over all data: which contents are equal, where they are zeros, the checksums of their sectors.
 
 use std::io;
 use std::sync::Mutex;
@@ -15,32 +15,32 @@ const WINDOW: u64 = 1 << 20;
 
 /// A run of a file that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Where it starts in the file, on a sector.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length in bytes, whole sectors.
-    pub len: u64,
+    pub(crate) len: u64,
 }
 
 /// What one file's bytes are.
 #[derive(Debug)]
-pub struct Scanned {
+pub(crate) struct Scanned {
     /// Equal where size and bytes are equal.
-    pub hash: [u8; 32],
+    pub(crate) hash: [u8; 32],
     /// What is stored; all else is zeros.
-    pub pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<Piece>,
     /// CRC-32C of each stored sector, in order.
-    pub csums: Vec<u32>,
+    pub(crate) csums: Vec<u32>,
     /// The first bytes of the file.
-    pub head: Vec<u8>,
+    pub(crate) head: Vec<u8>,
     /// Bits of entropy a byte, counted over the first window: 8 where it is random or compressed.
-    pub entropy: f32,
+    pub(crate) entropy: f32,
     /// Of a program or shared library, what it is linked with.
-    pub links: Option<Links>,
+    pub(crate) links: Option<Links>,
 }
 
 /// Bytes kept of a file's beginning.
-pub const HEAD: usize = 64;
+const HEAD: usize = 64;
 
 /// Checks that the extents of `content` are what [`Content`] says they are.
 fn check(content: &Content) -> bool {
@@ -179,7 +179,7 @@ fn hash_run(hasher: &mut blake3::Hasher, window: u64, bytes: &[u8], from: usize)
 ///
 /// # Errors
 /// When a file's extents are not in order or its data cannot be read; the file is named by its place in `files`.
-pub fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Scanned>, (usize, Error)> {
+pub(crate) fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Scanned>, (usize, Error)> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Scanned, Error>)>> = Mutex::new(Vec::with_capacity(files.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);

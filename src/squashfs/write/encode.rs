@@ -1,0 +1,93 @@
+//! One block packed, in each of the five ways.
+
+use std::io;
+
+use flate2::{Compress, FlushCompress};
+use xz2::stream::{Action, Check, Filters, Status, Stream};
+
+use super::calls;
+use crate::codec::{Compression, xz_options};
+use crate::elf::Arch;
+
+/// The level of zstd: its slowest. mksquashfs takes 15, and goes as far as 22.
+pub(super) const ZSTD_LEVEL: i32 = 22;
+/// The level of zlib: its best, which is mksquashfs's default too.
+const ZLIB_LEVEL: u32 = 9;
+
+/// Packs blocks; one for each thread.
+pub(in crate::squashfs) struct Encoder {
+    compression: Compression,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    lzo: Option<Box<lzokay_native::Dict>>,
+}
+
+impl Encoder {
+    pub(in crate::squashfs) fn new(compression: Compression) -> io::Result<Self> {
+        Ok(Self {
+            compression,
+            zstd: match compression {
+                Compression::Zstd => Some(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+                _ => None,
+            },
+            lzo: (compression == Compression::Lzo).then(|| Box::new(lzokay_native::Dict::new())),
+        })
+    }
+
+    /// `block` packed, or `None` where that is no smaller. `dictionary` is xz's: what a block may have at most;
+    /// `arch` is the machine whose code the block may hold, where its branch filter may be used.
+    pub(in crate::squashfs) fn encode(
+        &mut self,
+        block: &[u8],
+        dictionary: u32,
+        arch: Option<Arch>,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let packed = match self.compression {
+            Compression::Xz => xz(block, dictionary, arch.filter(|&arch| calls::repeat(arch, block)))?,
+            Compression::Gzip => zlib(block)?,
+            Compression::Lz4 => Some(lz4_flex::block::compress(block)),
+            Compression::Zstd => match &mut self.zstd {
+                Some(zstd) => Some(zstd.compress(block)?),
+                None => None,
+            },
+            Compression::Lzo => match &mut self.lzo {
+                Some(dict) => Some(lzokay_native::compress_with_dict(block, dict).map_err(io::Error::other)?),
+                None => None,
+            },
+        };
+        Ok(packed.filter(|packed| packed.len() < block.len()))
+    }
+}
+
+/// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
+fn xz(block: &[u8], dictionary: u32, arch: Option<Arch>) -> io::Result<Option<Vec<u8>>> {
+    let options = xz_options(dictionary)?;
+    let mut filters = Filters::new();
+    match arch {
+        Some(Arch::X86) => filters.x86(),
+        Some(Arch::Arm) => filters.arm(),
+        Some(Arch::ArmThumb) => filters.arm_thumb(),
+        Some(Arch::Arm64) => filters.arm64(),
+        Some(Arch::PowerPc) => filters.powerpc(),
+        Some(Arch::Sparc) => filters.sparc(),
+        Some(Arch::Ia64) => filters.ia64(),
+        Some(Arch::Other) | None => &mut filters,
+    };
+    filters.lzma2(&options);
+    let mut stream = Stream::new_stream_encoder(&filters, Check::Crc32)?;
+    // What does not fit is no smaller than the block.
+    let mut packed = Vec::with_capacity(block.len());
+    Ok(match stream.process_vec(block, &mut packed, Action::Finish)? {
+        Status::StreamEnd => Some(packed),
+        _ => None,
+    })
+}
+
+/// A zlib stream with a window of 32 KiB.
+fn zlib(block: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut zlib = Compress::new(flate2::Compression::new(ZLIB_LEVEL), true);
+    let mut packed = Vec::with_capacity(block.len());
+    Ok(match zlib.compress_vec(block, &mut packed, FlushCompress::Finish)? {
+        flate2::Status::StreamEnd => Some(packed),
+        _ => None,
+    })
+}
