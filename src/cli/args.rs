@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use btrsquash::codec::Compression;
-use btrsquash::contract::Overlay;
+use btrsquash::contract::{Overlay, RuntimeFormat};
 use btrsquash::convert::{FrontEndChoice, Layout};
 use btrsquash::ram::DEFAULT_CPUS;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -109,6 +109,13 @@ pub struct Convert {
     /// What makes the runtime writable [default: dm where the kernel has dm-snapshot, else overlayfs]
     #[arg(long, value_parser = one_of(&["dm", "overlayfs"], overlay))]
     pub overlay: Option<Overlay>,
+    /// The file system of the runtime: btrfs inside the squashfs, or the squashfs itself under overlayfs
+    /// [default: btrfs, or squashfs if the kernel was built without btrfs]
+    #[arg(long, value_parser = one_of(&["btrfs", "squashfs"], runtime_format))]
+    pub runtime_format: Option<RuntimeFormat>,
+    /// Store compressed kernel modules (.ko.xz, .ko.zst, .ko.gz) unpacked under their names: the image gets smaller
+    #[arg(long)]
+    pub expand_modules: bool,
     /// Room to write in the runtime's btrfs file system (sparse: it costs nothing until it is written)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub free_space: u64,
@@ -349,6 +356,14 @@ fn overlay(text: &str) -> Result<Overlay, String> {
         "dm" => Ok(Overlay::DeviceMapper),
         "overlayfs" => Ok(Overlay::Overlayfs),
         _ => Err("expected dm or overlayfs".into()),
+    }
+}
+
+fn runtime_format(text: &str) -> Result<RuntimeFormat, String> {
+    match text {
+        "btrfs" => Ok(RuntimeFormat::Btrfs),
+        "squashfs" => Ok(RuntimeFormat::Squashfs),
+        _ => Err("expected btrfs or squashfs".into()),
     }
 }
 

@@ -122,6 +122,8 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         block_size: options.block_size.0,
         cpus: options.cpus,
         overlay: options.overlay,
+        format: options.runtime_format,
+        expand_modules: options.expand_modules,
         free_space: options.free_space,
         front_end,
         layout,

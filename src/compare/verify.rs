@@ -8,6 +8,7 @@ use super::{Aspect, FileType, Links, Pair, ReadOrder, bytes, changes, trees};
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::error::Error;
+use crate::image::expand::{self, Expanded};
 use crate::image::split::{self, Addition};
 use crate::image::{self, FileSystem, Format, Opened, runtime_file};
 use crate::initrd::{self, Initrd, Limits, Segment};
@@ -39,6 +40,8 @@ pub enum Note {
     EarlyFilesSeparate(u64),
     /// So many early segments are equal byte for byte.
     EarlySegmentsEqual(u64),
+    /// Kernel modules are stored unpacked, and equal to what the original's unpack to.
+    Expanded(Expanded),
     /// All checksums of the btrfs file system hold.
     Btrfs(btrfs::Scrubbed),
     /// Every block of so many files of the squashfs was read.
@@ -93,7 +96,8 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
             return Err(separate(image));
         }
     }
-    let (expected, additions, early) = expected(old, new);
+    let (mut expected, additions, early) = expected(old, new);
+    let expanded = expand(&mut expected, &new.system)?;
     let (found, whole) = thread::scope(|scope| {
         let read = || read_all(&new.layers);
         let whole = thread::Builder::new().spawn_scoped(scope, read);
@@ -123,6 +127,9 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
     if new.appended.init && result.changed.iter().all(|pair| pair.path != b"init") {
         // It may be the same program as before, but nothing of the runtime is there when it starts.
         result.unexpected.push(Item { path: "init".into(), kind: FileType::Regular, bytes: 0 });
+    }
+    if expanded.modules > 0 {
+        result.notes.push(Note::Expanded(expanded));
     }
     let appended = new.notes.iter().filter(|note| note.is_about_appended());
     result.notes.extend(appended.cloned().map(Note::Image));
@@ -158,6 +165,17 @@ fn expected(old: &Opened, new: &Opened) -> (Tree, Vec<Addition>, Vec<String>) {
         }
     }
     (expected, present, split.left_out)
+}
+
+/// Unpacks those kernel modules of `expected` that `new` holds unpacked under the same name.
+fn expand(expected: &mut Tree, new: &Tree) -> Result<Expanded, Error> {
+    let is_elf = |path: &[u8]| {
+        let Some(Node::Regular(content)) = new.get(path).map(|id| &new.inode(id).node) else { return false };
+        let mut magic = [0; 4];
+        content.size >= 4 && new.read_at(content, &mut magic, 0).is_ok() && &magic == b"\x7fELF"
+    };
+    // What was unpacked when the image was opened was bounded; a module that is equal is as large as that of `new`.
+    expand::modules(expected, u64::MAX, &is_elf)
 }
 
 /// The error for an image whose runtime is in a separate file.

@@ -7,9 +7,11 @@ use anyhow::Context;
 
 use super::preflight::{Maker, Prepared};
 use super::request::{Layout, Request, Stage, Watch};
+use super::result::RuntimeFacts;
 use crate::btrfs::{self, Features};
-use crate::bytes::ReadAt;
+use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::{self, Encoding};
+use crate::contract::{RuntimeFormat, paths};
 use crate::cores::Cores;
 use crate::error::Error;
 use crate::frontend::{FrontEnd, built_in, dracut};
@@ -26,25 +28,95 @@ pub(super) struct Built {
     pub(super) packed: Vec<u8>,
     /// The squashfs, in an unlinked temporary file.
     pub(super) squashfs: File,
-    /// Sizes of the file system inside it.
-    pub(super) facts: btrfs::Facts,
+    /// Sizes of the runtime's file system.
+    pub(super) facts: RuntimeFacts,
     /// What could not be laid out as it was in the old image.
     pub(super) notes: Vec<String>,
     /// Sizes of the squashfs.
     pub(super) written: squashfs::Written,
 }
 
+/// The runtime, laid out and not yet compressed.
+enum Runtime<'a> {
+    /// A btrfs image, which the squashfs will hold.
+    Btrfs(Box<btrfs::Image>),
+    /// The squashfs itself.
+    Squashfs(squashfs::Image<'a>),
+}
+
+impl<'a> Runtime<'a> {
+    fn plan(request: &Request, prepared: &'a Prepared) -> Result<Self, Error> {
+        let tree = &prepared.split.runtime;
+        if prepared.format == RuntimeFormat::Squashfs {
+            return Ok(Self::Squashfs(squashfs::Image::of_tree(tree)?));
+        }
+        let options = btrfs::Options {
+            features: Features::for_kernels(prepared.kernels.iter().map(|k| k.modules.version.as_str())),
+            free_space: request.free_space,
+            time: prepared.time,
+            block_size: prepared.block_size,
+        };
+        Ok(Self::Btrfs(Box::new(btrfs::plan(tree, &options)?)))
+    }
+
+    fn facts(&self) -> RuntimeFacts {
+        match self {
+            Self::Btrfs(image) => RuntimeFacts::Btrfs(image.facts()),
+            Self::Squashfs(image) => RuntimeFacts::Squashfs(image.facts()),
+        }
+    }
+
+    fn notes(&self) -> &[String] {
+        match self {
+            Self::Btrfs(image) => image.notes(),
+            Self::Squashfs(image) => image.notes(),
+        }
+    }
+
+    /// Bytes that are not zeros or repetitions.
+    fn stored(&self) -> u64 {
+        match self.facts() {
+            RuntimeFacts::Btrfs(facts) => facts.data + facts.metadata,
+            RuntimeFacts::Squashfs(facts) => facts.data,
+        }
+    }
+
+    /// The contents of the squashfs, with what lies where in each.
+    fn contents(&self) -> Vec<(&dyn ReadAt, &[Region])> {
+        match self {
+            Self::Btrfs(image) => vec![(image.as_ref() as &dyn ReadAt, image.regions())],
+            Self::Squashfs(image) => image.contents().collect(),
+        }
+    }
+
+    /// Compresses the squashfs to `out`.
+    fn write(
+        &self,
+        options: &squashfs::Options,
+        cores: &Cores,
+        out: File,
+        watch: Watch<'_>,
+    ) -> Result<squashfs::Written, Error> {
+        let write = |image: &squashfs::Image<'_>| {
+            let total = image.len();
+            image.write(options, cores, out, &|done| watch(Stage::Compress, done, total))
+        };
+        match self {
+            Self::Btrfs(image) => {
+                let rootfs =
+                    squashfs::File { path: paths::ROOTFS, content: image.as_ref(), regions: image.regions() };
+                write(&squashfs::Image::of_files(&[rootfs], options.time)?)
+            }
+            Self::Squashfs(image) => write(image),
+        }
+    }
+}
+
 /// The slow work: the squashfs is compressed while the front-end is made.
 pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> anyhow::Result<Built> {
     watch(Stage::Layout, 0, 0);
-    let options = btrfs::Options {
-        features: Features::for_kernels(prepared.kernels.iter().map(|k| k.modules.version.as_str())),
-        free_space: request.free_space,
-        time: prepared.time,
-        block_size: prepared.block_size,
-    };
-    let image = btrfs::plan(&prepared.split.runtime, &options)?;
-    let squashfs_options = squashfs::Options {
+    let runtime = Runtime::plan(request, prepared)?;
+    let options = squashfs::Options {
         compression: request.compression,
         block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
@@ -52,25 +124,15 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     };
     let into_cpio = request.layout == Layout::Combined;
     if into_cpio {
-        fits(&image, prepared.block_size)?;
+        fits(&runtime, prepared.block_size)?;
     }
     let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
     let target = out.try_clone().context("opening the temporary file for the squashfs again")?;
-    let (facts, notes) = (image.facts(), image.notes().to_vec());
-    let total = image.len();
     let (front_end, written) = thread::scope(|scope| {
         let make = || front_end(request, prepared, &cores);
         let front_end = thread::Builder::new().spawn_scoped(scope, make);
-        let written = squashfs::write(
-            &image,
-            crate::contract::paths::ROOTFS,
-            image.regions(),
-            &squashfs_options,
-            &cores,
-            target,
-            &|done| watch(Stage::Compress, done, total),
-        );
+        let written = runtime.write(&options, &cores, target, watch);
         let front_end = match front_end {
             Ok(thread) => thread.join().map_err(|_| Error::failed("the boot initramfs could not be made")),
             // No thread is to be had: one after the other.
@@ -83,6 +145,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     if into_cpio && written.size > NEWC_MAX {
         return Err(too_large(written.size).into());
     }
+    let (facts, notes) = (runtime.facts(), runtime.notes().to_vec());
     Ok(Built { front_end, packed, squashfs: out, facts, notes, written })
 }
 
@@ -91,27 +154,36 @@ fn too_large(size: u64) -> Error {
         .hint("use --runtime-from http://… or media:LABEL=…, or --compression xz")
 }
 
-/// Fails before the work where the squashfs cannot fit into a cpio: every 64th block is compressed to tell.
-fn fits(image: &btrfs::Image, block_size: u32) -> Result<(), Error> {
-    let facts = image.facts();
-    if facts.data + facts.metadata <= NEWC_MAX {
+/// Every so many blocks one is compressed, to estimate the size of the squashfs.
+const SAMPLE: u64 = 64;
+
+/// Fails before the work if the squashfs cannot fit into a cpio: some of its blocks are compressed to find out.
+fn fits(runtime: &Runtime<'_>, block_size: u32) -> Result<(), Error> {
+    let stored = runtime.stored();
+    if stored <= NEWC_MAX {
         return Ok(());
     }
     let (mut sampled, mut packed) = (0_u64, 0_u64);
     let mut block = vec![0; block_size as usize];
-    for region in image.regions().iter().filter(|r| r.hint != crate::bytes::Hint::Zero) {
-        let step = 64 * block.len() as u64;
-        for at in (region.offset..region.offset + region.len).step_by(step as usize) {
-            let count = (region.offset + region.len - at).min(block.len() as u64) as usize;
-            image
-                .read_exact_at(&mut block[..count], at)
-                .map_err(|e| Error::input(format!("the runtime's content cannot be read back: {e}")))?;
-            sampled += count as u64;
-            packed += codec::compress(&block[..count], Encoding::Gzip)?.len() as u64;
+    let step = SAMPLE * block.len() as u64;
+    // Bytes to the next block that is taken.
+    let mut skip = 0;
+    for (content, regions) in runtime.contents() {
+        for region in regions.iter().filter(|region| region.hint != Hint::Zero) {
+            while skip < region.len {
+                let count = (region.len - skip).min(block.len() as u64) as usize;
+                content
+                    .read_exact_at(&mut block[..count], region.offset + skip)
+                    .map_err(|e| Error::input("the runtime's content cannot be read back").caused_by(e))?;
+                sampled += count as u64;
+                packed += codec::compress(&block[..count], Encoding::Gzip)?.len() as u64;
+                skip += step;
+            }
+            skip -= region.len;
         }
     }
     // gzip packs less than any method that squashfs is asked to use by default: half as much again is allowed for.
-    let estimate = (facts.data + facts.metadata) as f64 * (packed as f64 / sampled.max(1) as f64);
+    let estimate = stored as f64 * (packed as f64 / sampled.max(1) as f64);
     if estimate / 1.5 > NEWC_MAX as f64 { Err(too_large(estimate as u64)) } else { Ok(()) }
 }
 

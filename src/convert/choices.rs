@@ -6,9 +6,10 @@ use super::preflight::Maker;
 use super::request::Request;
 use crate::btrfs::Features;
 use crate::codec::{Compression, Encoding};
-use crate::contract::{Handover, Overlay, RuntimeFrom};
+use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
 use crate::image::classify::{Classification, HandoverReason, Sign};
-use crate::kernel::Kernel;
+use crate::image::expand::Expanded;
+use crate::kernel::{Btrfs, Kernel};
 
 /// Something that was chosen, by the user or by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub enum Choice {
         /// Whether the user requested it.
         requested: bool,
     },
+    /// The file system of the runtime.
+    Format(RuntimeFormat, FormatReason),
+    /// Packed kernel modules were unpacked, and the evidence that they can be loaded so.
+    Expanded(Expanded, String),
     /// Features of the btrfs file system, and the kernels that have to mount it.
     Btrfs(Features, Vec<String>),
     /// How the squashfs is packed.
@@ -63,6 +68,44 @@ pub enum FrontEndKind {
     ReadyMade(PathBuf),
 }
 
+/// Why a runtime's file system was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FormatReason {
+    /// `--runtime-format` names it.
+    Requested,
+    /// It is the default.
+    Default,
+    /// A kernel was built without btrfs.
+    NoBtrfs {
+        /// The kernel.
+        kernel: String,
+        /// The option that is not set.
+        option: String,
+        /// The configuration that says so.
+        config: String,
+    },
+}
+
+impl FormatReason {
+    fn of(request: &Request, kernels: &[Kernel]) -> Self {
+        if request.format.is_some() {
+            return Self::Requested;
+        }
+        let without = kernels.iter().find_map(|kernel| match &kernel.btrfs {
+            Btrfs::NotBuilt { option, config } => Some((kernel, option, config)),
+            Btrfs::Available | Btrfs::NotFound => None,
+        });
+        match without {
+            Some((kernel, option, config)) => Self::NoBtrfs {
+                kernel: kernel.modules.version.clone(),
+                option: option.clone(),
+                config: config.clone(),
+            },
+            None => Self::Default,
+        }
+    }
+}
+
 /// Why a front-end was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrontEndReason {
@@ -87,16 +130,21 @@ pub(super) fn of(
     class: &Classification,
 ) -> Vec<Choice> {
     let versions = || kernels.iter().map(|kernel| kernel.modules.version.as_str());
+    let format = kernels.first().map_or(RuntimeFormat::Btrfs, |kernel| kernel.format);
     let mut choices = vec![
         Choice::Overlay { overlay, requested: request.overlay.is_some() },
-        Choice::Btrfs(Features::for_kernels(versions()), versions().map(str::to_owned).collect()),
-        Choice::Squashfs {
-            compression: request.compression,
-            block_size,
-            chosen_for: request.block_size.is_none().then_some(request.cpus),
-            bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
-        },
+        Choice::Format(format, FormatReason::of(request, kernels)),
     ];
+    if format == RuntimeFormat::Btrfs {
+        let features = Features::for_kernels(versions());
+        choices.push(Choice::Btrfs(features, versions().map(str::to_owned).collect()));
+    }
+    choices.push(Choice::Squashfs {
+        compression: request.compression,
+        block_size,
+        chosen_for: request.block_size.is_none().then_some(request.cpus),
+        bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
+    });
     if !matches!(maker, Maker::File(_)) {
         choices.push(Choice::Encoding(encoding));
     }

@@ -15,9 +15,9 @@ mod tuning;
 
 use std::io::Write;
 
-pub use choices::{Choice, FrontEndKind, FrontEndReason};
+pub use choices::{Choice, FormatReason, FrontEndKind, FrontEndReason};
 pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
-pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old};
+pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts};
 
 use crate::bytes::pieces;
 use crate::container::{self, Input};

@@ -10,12 +10,12 @@ use super::tuning;
 use crate::bytes::ReadAt;
 use crate::codec::{Compression, Encoding};
 use crate::container::{Input, Wrapper};
-use crate::contract::{Overlay, RuntimeFrom};
+use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::error::Error;
 use crate::frontend::{Plan, built_in, dracut};
 use crate::image::classify::{Classification, InsideKind, Sign, Verdict};
 use crate::image::split::{self, Split};
-use crate::image::{self, Opened, parts};
+use crate::image::{self, Opened, expand, parts};
 use crate::initrd::{self, Initrd};
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
@@ -54,6 +54,8 @@ pub(super) struct Prepared {
     pub(super) split: Split,
     pub(super) encoding: Encoding,
     pub(super) overlay: Overlay,
+    /// What the squashfs holds.
+    pub(super) format: RuntimeFormat,
     /// The old init, as an absolute path in the runtime.
     pub(super) init: String,
     /// Paths of early files, which the front-end must not copy over the runtime: it may hold them in another version.
@@ -70,7 +72,7 @@ impl Prepared {
         Plan {
             kernels: &self.modules,
             overlay: self.overlay,
-            format: crate::contract::RuntimeFormat::Btrfs,
+            format: self.format,
             runtime: request.runtime.clone(),
             init: &self.init,
             handover: self.old.class.handover,
@@ -100,7 +102,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     let (maker, choice) = choose_maker(request, &class)?;
     choices.push(choice);
     let kernels = find_kernels(request, &image, &maker)?;
-    let Some(overlay) = kernels.first().map(|kernel| kernel.overlay) else {
+    let Some((overlay, format)) = kernels.first().map(|kernel| (kernel.overlay, kernel.format)) else {
         return Err(Error::missing("no kernel to boot with was found in the image")
             .hint("name the kernel with --kernel VMLINUZ and its modules with --modules"));
     };
@@ -110,10 +112,19 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     old.facts = old.facts.in_pages_of(&machine.kernel, &image.tree);
     let block_size = request.block_size.unwrap_or_else(|| tuning::block_size(request, &old, &machine));
     choices.extend(choices::of(request, &kernels, block_size, encoding, &maker, overlay, &class));
+    let mut split = split::split(&image, &class, &kernels);
+    if format == RuntimeFormat::Squashfs {
+        check_squashfs_root(&split.runtime)?;
+    }
+    if request.expand_modules {
+        let why = expand::loader(&split.runtime)?;
+        let done = expand::modules(&mut split.runtime, request.limits.max_unpacked, &|_| true)?;
+        choices.push(Choice::Expanded(done, why));
+    }
     let init = class.started.clone().unwrap_or_else(|| "/init".to_owned());
     let early = image.early_paths.iter().filter_map(|path| String::from_utf8(path.clone()).ok());
     Ok(Prepared {
-        split: split::split(&image, &class, &kernels),
+        split,
         notes: [
             input.notes.iter().cloned().map(Note::Found).collect(),
             notes(&image, &class, &kernels, &maker, &init),
@@ -132,6 +143,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         maker,
         encoding,
         overlay,
+        format,
         init,
         choices,
     })
@@ -207,7 +219,7 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
         Maker::Dracut(_) | Maker::BuiltIn => None,
     };
     let wanted = Wanted {
-        format: Some(crate::contract::RuntimeFormat::Btrfs),
+        format: request.format,
         overlay: request.overlay,
         compression: request.compression,
         bcj: request.compression == Compression::Xz,
@@ -225,6 +237,19 @@ fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<
             .hint("use --runtime-from initramfs, which works with every kernel"));
     }
     Ok(kernels)
+}
+
+/// Fails if a boot initramfs would not take a squashfs of this tree for the root itself: what mounts live images looks for
+/// an image inside first (dracut's dmsquash-live-root.sh, and our own init).
+fn check_squashfs_root(tree: &Tree) -> Result<(), Error> {
+    if tree.get(paths::LIVE).is_none() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the image has a /{}: in a squashfs runtime it would be taken for the place of another image",
+        paths::LIVE
+    ))
+    .hint("use --runtime-format btrfs"))
 }
 
 /// What the user should know: about the old image, its kernels, its init and a given front-end.

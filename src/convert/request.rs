@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::codec::Compression;
-use crate::contract::{Overlay, RuntimeFrom};
+use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 use crate::output;
@@ -54,7 +54,11 @@ pub struct Request {
     pub cpus: u32,
     /// What makes the runtime writable, where the user said.
     pub overlay: Option<Overlay>,
-    /// Room to write in the runtime's file system, bytes.
+    /// The file system of the runtime, if the user chose it.
+    pub format: Option<RuntimeFormat>,
+    /// Store packed kernel modules unpacked.
+    pub expand_modules: bool,
+    /// Room to write in the runtime's btrfs, bytes.
     pub free_space: u64,
     /// Which front-end to make.
     pub front_end: FrontEndChoice,

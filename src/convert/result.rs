@@ -9,7 +9,6 @@ use super::choices::Choice;
 use super::layout;
 use super::preflight::{Maker, Prepared};
 use super::request::Request;
-use crate::btrfs;
 use crate::codec::Encoding;
 use crate::error::Error;
 use crate::image::classify::Classification;
@@ -17,6 +16,7 @@ use crate::image::split::Split;
 use crate::image::{self, Part};
 use crate::initrd::Limits;
 use crate::ram::{Facts, Machine, Packing};
+use crate::{btrfs, squashfs};
 
 /// Something about a conversion that the user should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,15 @@ pub struct FrontEndPart {
     pub notes: Vec<String>,
 }
 
+/// Sizes of the runtime's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeFacts {
+    /// btrfs inside the squashfs.
+    Btrfs(btrfs::Facts),
+    /// The squashfs itself.
+    Squashfs(squashfs::Facts),
+}
+
 /// The new image.
 #[derive(Debug, Clone)]
 pub struct New {
@@ -81,8 +90,8 @@ pub struct New {
     pub separate: Option<(PathBuf, PathBuf)>,
     /// The front-end.
     pub front_end: FrontEndPart,
-    /// Sizes of the file system in the squashfs.
-    pub btrfs: btrfs::Facts,
+    /// Sizes of the runtime's file system.
+    pub runtime: RuntimeFacts,
     /// What the RAM model has to know: the image is read as it was written, so that `inspect` says the same.
     pub facts: Facts,
 }
@@ -135,7 +144,7 @@ pub(super) fn done(
             .is_some()
             .then(|| (image::runtime_file(&request.new), image::entries_file(&request.new))),
         front_end: front_end(&prepared, &built),
-        btrfs: built.facts,
+        runtime: built.facts,
         facts,
     };
     let next_steps =

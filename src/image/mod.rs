@@ -5,6 +5,7 @@ mod copies;
 mod distribution;
 pub mod embedded;
 mod evidence;
+pub mod expand;
 mod handover;
 mod init;
 mod inside;

@@ -1,8 +1,7 @@
-//! Squashfs 4.0: the writer that packs one large file, and a reader of whole images.
+//! Squashfs 4.0: a writer of whole trees or of a few large files, and a reader.
 //!
-//! The writer goes through the crate backhand, which lays out the image; its blocks are compressed ahead, on every
-//! core, and handed to it in order. The reader is our own: backhand's panics on names that are not UTF-8 and
-//! believes the sizes that an image states.
+//! Both are our own. The writer compresses its blocks on every core and gives the same bytes on every machine; the reader
+//! takes any names and believes no size that an image states.
 //!
 //! Sources: the kernel's `fs/squashfs/squashfs_fs.h`, the decompressor wrappers beside it, and
 //! `Documentation/filesystems/squashfs.rst`; for what the compressor options hold, squashfs-tools.
@@ -11,7 +10,7 @@ mod read;
 mod write;
 
 pub use read::{FileContent, file, read};
-pub use write::{Written, write};
+pub use write::{Facts, File, Image, Written, write};
 
 use crate::bytes::ReadAt;
 use crate::codec::Compression;

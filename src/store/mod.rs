@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 
 use crate::bytes::Hint;
 use crate::error::Error;
-use crate::tree::{Content, Tree};
+use crate::tree::{Content, Tree, display};
 use links::Linked;
 use order::{Group, Place};
 pub(crate) use scan::Piece;
 use scan::Scanned;
+
+/// `NAME_MAX` of include/uapi/linux/limits.h.
+const NAME_MAX: usize = 255;
 
 /// A regular file whose content is to be stored.
 pub(crate) struct File<'a> {
@@ -35,6 +38,19 @@ pub(crate) struct Blob {
     pub(crate) pieces: Vec<Piece>,
     /// CRC-32C of each stored sector, in order.
     pub(crate) csums: Vec<u32>,
+}
+
+/// Fails if `name` is none that Linux can give a file; `directory` is its path with a `/` at the end, for the message.
+pub(crate) fn check_name(directory: &[u8], name: &[u8]) -> Result<(), Error> {
+    let path = || display(&[directory, name].concat());
+    if name.len() > NAME_MAX {
+        let len = name.len();
+        return Err(Error::input(format!("/{} has a name of {len} bytes; the limit is {NAME_MAX}", path())));
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|&b| b == b'/' || b == 0) {
+        return Err(Error::input(format!("/{} has a name that no file can have", path())));
+    }
+    Ok(())
 }
 
 /// All contents of a tree, without their repetitions.
@@ -58,7 +74,7 @@ impl Stored {
     pub(crate) fn plan(tree: &Tree, files: &[File<'_>], sector: u32, kept: u64) -> Result<Self, Error> {
         let contents: Vec<&Content> = files.iter().map(|file| file.content).collect();
         let scanned = scan::all(tree, &contents, sector).map_err(|(i, mut error)| {
-            error.what = format!("/{}: {}", crate::tree::display(files[i].path), error.what);
+            error.what = format!("/{}: {}", display(files[i].path), error.what);
             error
         })?;
         let mut hash = blake3::Hasher::new();

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::links::{self, Links};
 use crate::error::Error;
+use crate::tree::content::{ContentHasher, WINDOW};
 use crate::tree::{Content, Tree};
 
 /// Runs of zeros shorter than this are stored: a hole costs an extent of metadata.
 const SHORTEST_HOLE: u64 = 64 << 10;
-/// Bytes read at a time; also the unit in which runs are hashed.
-const WINDOW: u64 = 1 << 20;
-
 /// A run of a file that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece {
@@ -109,8 +107,7 @@ impl Runs {
 fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io::Result<Scanned> {
     let zero_csum = crc32c::crc32c(&vec![0; sector as usize]);
     let mut runs = Runs { sector, zero_csum, pending: 0, at: 0, pieces: Vec::new(), csums: Vec::new() };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&content.size.to_le_bytes());
+    let mut hasher = ContentHasher::new(content.size);
     let mut head = Vec::new();
     let mut bits = 0.0;
     let mut start = 0;
@@ -134,23 +131,9 @@ fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io
             head = buffer[..len.min(HEAD)].to_vec();
             bits = entropy(&buffer[..len]);
         }
-        // Runs of sectors that are not zeros are hashed with their place: equal files have equal runs, however their
-        // holes are written in the tree.
-        let mut run = None;
-        for (i, bytes) in buffer.chunks_exact(sector as usize).enumerate() {
-            if bytes.iter().all(|&b| b == 0) {
-                if let Some(from) = run.take() {
-                    hash_run(&mut hasher, start, &buffer[from..i * sector as usize], from);
-                }
-                runs.zeros(1);
-            } else {
-                run.get_or_insert(i * sector as usize);
-                runs.data(crc32c::crc32c(bytes));
-            }
-        }
-        if let Some(from) = run {
-            hash_run(&mut hasher, start, &buffer[from..], from);
-        }
+        hasher.window(start, buffer, sector as usize, |bytes, stored| {
+            if stored { runs.data(crc32c::crc32c(bytes)) } else { runs.zeros(1) }
+        });
         start += len as u64;
     }
     if !runs.pieces.is_empty() {
@@ -159,20 +142,7 @@ fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io
     runs.csums.shrink_to_fit();
     let links = crate::elf::code(&head)
         .and_then(|_| links::read(content.size, |bytes, offset| tree.read_at(content, bytes, offset)));
-    Ok(Scanned {
-        hash: *hasher.finalize().as_bytes(),
-        pieces: runs.pieces,
-        csums: runs.csums,
-        head,
-        entropy: bits,
-        links,
-    })
-}
-
-fn hash_run(hasher: &mut blake3::Hasher, window: u64, bytes: &[u8], from: usize) {
-    hasher.update(&(window + from as u64).to_le_bytes());
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+    Ok(Scanned { hash: hasher.finish(), pieces: runs.pieces, csums: runs.csums, head, entropy: bits, links })
 }
 
 /// Scans `files` on every core; the results come in their order.

@@ -48,30 +48,82 @@ pub(crate) fn first_difference(
     Ok((left.size != right.size).then_some(end))
 }
 
-/// BLAKE3 of a content, in a form of our own. Collisions cannot be constructed, so equal hashes mean equal contents even
-/// in a hostile image.
+/// Bytes of a content that are hashed at a time, from a multiple of this.
+pub(crate) const WINDOW: u64 = 1 << 20;
+/// Zeros are left out of a hash in units of this size, if the reader has no larger ones.
+const SECTOR: usize = 4096;
+
+/// BLAKE3 of a content's size and of its runs of sectors that are not zeros, each with its place. Zeros count for the same
+/// whether they are stored or holes. Collisions cannot be constructed, so equal hashes mean equal contents even in a
+/// hostile image.
+pub(crate) struct ContentHasher(blake3::Hasher);
+
+impl ContentHasher {
+    /// For a content of `size` bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&size.to_le_bytes());
+        Self(hasher)
+    }
+
+    /// Adds the window that starts at `start`, padded with zeros to whole sectors, and calls `each` with every sector and
+    /// whether it is not zeros. Windows of zeros may be left out.
+    pub(crate) fn window(
+        &mut self,
+        start: u64,
+        bytes: &[u8],
+        sector: usize,
+        mut each: impl FnMut(&[u8], bool),
+    ) {
+        let mut run = None;
+        for (i, sector_bytes) in bytes.chunks_exact(sector).enumerate() {
+            let stored = sector_bytes.iter().any(|&byte| byte != 0);
+            if stored {
+                run.get_or_insert(i * sector);
+            } else if let Some(from) = run.take() {
+                self.run(start, from, &bytes[from..i * sector]);
+            }
+            each(sector_bytes, stored);
+        }
+        if let Some(from) = run {
+            self.run(start, from, &bytes[from..]);
+        }
+    }
+
+    fn run(&mut self, window: u64, from: usize, bytes: &[u8]) {
+        self.0.update(&(window + from as u64).to_le_bytes());
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// The hash.
+    pub(crate) fn finish(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+/// The hash of a content; see [`ContentHasher`].
 pub(crate) fn hash(
     tree: &Tree,
     content: &Content,
     path: &[u8],
     buffer: &mut Buffers,
 ) -> Result<[u8; 32], Error> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&content.size.to_le_bytes());
+    let mut hasher = ContentHasher::new(content.size);
     let mut at = 0;
-    // Chunks of zeros are left out, whether they are stored or holes, so that a long hole takes no time.
     while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
-        at = next / CHUNK as u64 * CHUNK as u64;
-        let len = usize::try_from(content.size - at).map_or(CHUNK, |rest| rest.min(CHUNK));
-        let bytes = &mut buffer.left[..len];
-        tree.read_at(content, bytes, at).map_err(|e| unreadable(path, &e))?;
-        if bytes.iter().any(|&byte| byte != 0) {
-            hasher.update(&at.to_le_bytes());
-            hasher.update(bytes);
-        }
+        at = next / WINDOW * WINDOW;
+        let len = (content.size - at).min(WINDOW) as usize;
+        let window = &mut buffer.left;
+        window.clear();
+        window.resize(len.next_multiple_of(SECTOR), 0);
+        tree.read_at(content, &mut window[..len], at).map_err(|e| unreadable(path, &e))?;
+        hasher.window(at, window, SECTOR, |_, _| ());
         at += len as u64;
     }
-    Ok(*hasher.finalize().as_bytes())
+    // Comparisons use the buffer at its full length.
+    buffer.left.resize(CHUNK, 0);
+    Ok(hasher.finish())
 }
 
 /// Where a content starts in its tree's data: reading in this order unpacks each block of a squashfs only once.

@@ -4,6 +4,8 @@
 //! holds. Names and link targets are bytes, never host paths: nothing here touches the host's file tree.
 
 #[cfg(test)]
+pub(crate) mod any;
+#[cfg(test)]
 pub(crate) mod build;
 
 pub(crate) mod content;

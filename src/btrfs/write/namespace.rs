@@ -7,6 +7,7 @@ use crate::btrfs::disk::{
     self, FILE_EXTENT_SIZE, INLINE_HEADER_SIZE, ITEM_SIZE, Key, Put, extent_type, id, kind,
 };
 use crate::error::Error;
+use crate::store;
 use crate::tree::{Device, InodeId, Node, Tree, display, mode};
 
 /// All is written in one transaction.
@@ -52,21 +53,6 @@ pub const fn objectid(slot: usize) -> u64 {
     id::FIRST_FREE + slot as u64
 }
 
-fn check_name(folder: &[u8], name: &[u8]) -> Result<(), Error> {
-    let path = || display(&[folder, name].concat());
-    if name.len() > disk::NAME_LEN {
-        return Err(Error::input(format!(
-            "/{} has a name of {} bytes; btrfs, like Linux, allows 255",
-            path(),
-            name.len()
-        )));
-    }
-    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|&b| b == b'/' || b == 0) {
-        return Err(Error::input(format!("/{} has a name that no file can have", path())));
-    }
-    Ok(())
-}
-
 impl<'a> Namespace<'a> {
     /// Numbers all inodes that can be reached: the names of a directory one after the other, then those of its
     /// first subdirectory.
@@ -97,7 +83,7 @@ impl<'a> Namespace<'a> {
             let mut children = Vec::with_capacity(names.len());
             let mut folders = Vec::new();
             for (i, (name, &child)) in names.iter().enumerate() {
-                check_name(&path, name)?;
+                store::check_name(&path, name)?;
                 let full = || [path.as_slice(), name].concat();
                 let Some(inode) = tree.inodes.get(child.0 as usize) else {
                     return Err(Error::input(format!(

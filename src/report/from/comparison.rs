@@ -108,6 +108,12 @@ fn note(note: &Note) -> String {
         Note::EarlySegmentsEqual(segments) => {
             format!("{} equal byte for byte", count(*segments, "early segment"))
         }
+        Note::Expanded(done) => format!(
+            "{} stored unpacked, {} instead of {}: each is what the original's unpacks to, unless listed as changed",
+            count(done.modules, "kernel module"),
+            size(done.unpacked),
+            size(done.packed)
+        ),
         Note::Btrfs(done) => format!(
             "btrfs: the checksums of {}, {} and {} of data are correct",
             count(done.superblocks, "superblock"),

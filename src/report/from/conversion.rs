@@ -2,8 +2,8 @@
 
 use super::ram::possible;
 use super::{encodings, image_file};
-use crate::contract::{Handover, Overlay, RuntimeFrom};
-use crate::convert::{self, FrontEndKind, FrontEndReason, New, Note};
+use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
+use crate::convert::{self, FormatReason, FrontEndKind, FrontEndReason, New, Note, RuntimeFacts};
 use crate::image::split::Split;
 use crate::report::data::{
     Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
@@ -58,16 +58,20 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
 }
 
 fn new_file(path: String, new: &New) -> ImageFile {
+    let runtime = match new.runtime {
+        RuntimeFacts::Btrfs(_) => "the runtime: LiveOS/rootfs.img, a btrfs file system",
+        RuntimeFacts::Squashfs(_) => "the runtime: the squashfs itself",
+    };
     let (inside, separate) = if new.separate.is_some() { (0, new.squashfs) } else { (new.squashfs, 0) };
     let total = new.parts.total + separate;
     let parts = [
         ("early cpio", new.parts.early, "what the kernel reads before it unpacks anything, byte for byte"),
-        ("squashfs.img", inside, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+        ("squashfs.img", inside, runtime),
         ("cpio around it", new.parts.squashfs_cpio - inside, "headers, padding, /etc/cmdline.d"),
         ("boot initramfs", new.parts.front_end, "mounts the runtime and starts the system's own init"),
         ("boot configuration", new.parts.bootconfig, "unchanged, byte for byte"),
         ("kernel and headers", new.parts.around, "what the initrd is packed in, as in the old image"),
-        ("squashfs.img, separate", separate, "the runtime: LiveOS/rootfs.img, a btrfs file system"),
+        ("squashfs.img, separate", separate, runtime),
     ];
     ImageFile { path, size: total, parts: Part::list(total, parts) }
 }
@@ -112,6 +116,30 @@ fn choice(choice: &convert::Choice) -> Choice {
             };
             ("overlay", overlay.to_string(), why.into())
         }
+        C::Format(format, reason) => {
+            let name = match format {
+                RuntimeFormat::Btrfs => "btrfs inside the squashfs",
+                RuntimeFormat::Squashfs => "the squashfs itself, under overlayfs",
+            };
+            let why = match reason {
+                FormatReason::Requested => "requested with --runtime-format".into(),
+                FormatReason::Default => "the default, and every kernel can mount it".into(),
+                FormatReason::NoBtrfs { kernel, option, config } => {
+                    format!("kernel {kernel} was built without btrfs: {option} is not set in {config}")
+                }
+            };
+            ("runtime format", name.into(), why)
+        }
+        C::Expanded(done, why) => (
+            "kernel modules",
+            format!(
+                "{} stored unpacked under their names: {} instead of {}",
+                done.modules,
+                size(done.unpacked),
+                size(done.packed)
+            ),
+            format!("requested with --expand-modules; {why}"),
+        ),
         C::Btrfs(features, kernels) => {
             let why = format!("what kernel {} can mount", kernels.join(", "));
             ("btrfs features", features.notes().join("; "), why)
@@ -205,12 +233,20 @@ fn cpu_notes(found: &convert::Conversion, new: &New) -> Vec<String> {
 }
 
 fn notes_of_new(new: &New) -> Vec<String> {
-    let mut notes = vec![format!(
-        "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
-        size(new.btrfs.data),
-        size(new.btrfs.metadata),
-        size(new.btrfs.shared),
-    )];
+    let mut notes = vec![match new.runtime {
+        RuntimeFacts::Btrfs(facts) => format!(
+            "btrfs: {} of data and {} of metadata; {} of content is stored once for several files",
+            size(facts.data),
+            size(facts.metadata),
+            size(facts.shared),
+        ),
+        RuntimeFacts::Squashfs(facts) => format!(
+            "squashfs: {} of data in {} inodes; {} of content is stored once for several files",
+            size(facts.data),
+            facts.inodes,
+            size(facts.shared),
+        ),
+    }];
     let Some((runtime, entries)) = &new.separate else { return notes };
     notes.push(format!(
         "the runtime is {}; entries for GRUB, PXELINUX and iPXE, ready to paste, are in {}",

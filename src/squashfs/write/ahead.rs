@@ -2,127 +2,71 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::encode::Encoder;
-use crate::bytes::ReadAt;
-use crate::bytes::{Hint, Region};
-use crate::codec::Compression;
+use super::image::Image;
+use super::plan::{Plan, To};
 use crate::cores::Cores;
-use crate::elf::Arch;
 use crate::squashfs::Options;
 
 /// Bytes that a thread takes at once: with small blocks, one at a time would be mostly waiting for the lock.
 const BATCH: u64 = 1 << 20;
 
-/// A block as it leaves a thread.
-pub(super) struct Block {
-    /// Its content.
-    pub(super) plain: Vec<u8>,
-    /// The same compressed; `None` where that is no smaller, or where all is zero.
-    pub(super) packed: Option<Vec<u8>>,
+/// A block as it is stored.
+pub(super) struct Packed {
+    pub(super) bytes: Vec<u8>,
+    /// Whether it is compressed, which made it smaller.
+    pub(super) compressed: bool,
 }
 
-/// Consecutive blocks that are compressed by one thread in one go.
-#[derive(Clone, Copy)]
-struct Batch {
-    first: u64,
-    blocks: u64,
-}
+/// Consecutive blocks, compressed by one thread in one go; `None` for one that holds zeros only.
+type Batch = io::Result<Vec<Option<Packed>>>;
 
-/// A file cut into blocks, and which of them have content.
+/// The blocks of an image, cut into batches.
 pub(super) struct Blocks<'a> {
-    content: &'a dyn ReadAt,
-    len: u64,
-    block_size: u64,
-    compression: Compression,
-    bcj: bool,
-    regions: &'a [Region],
-    batches: Vec<Batch>,
+    image: &'a Image<'a>,
+    plan: &'a Plan,
+    batches: Vec<Range<usize>>,
+    options: &'a Options,
 }
 
 impl<'a> Blocks<'a> {
-    /// `regions` are sorted by offset. What none covers is taken for data.
-    pub(super) fn new(content: &'a dyn ReadAt, regions: &'a [Region], options: &Options) -> Self {
-        let len = content.len();
-        let block_size = u64::from(options.block_size);
-        let mut batches: Vec<Batch> = Vec::new();
-        let per_batch = (BATCH / block_size).max(1);
-        let mut add = |from: u64, to: u64| {
-            let (mut first, end) = (from / block_size, to.div_ceil(block_size));
-            if let Some(last) = batches.last() {
-                first = first.max(last.first + last.blocks);
-            }
-            while first < end {
-                let blocks = per_batch.min(end - first);
-                batches.push(Batch { first, blocks });
-                first += blocks;
-            }
-        };
-        let mut at = 0;
-        for zero in regions.iter().filter(|region| region.hint == Hint::Zero) {
-            let from = zero.offset.min(len);
-            if from > at {
-                add(at, from);
-            }
-            at = at.max(zero.offset.saturating_add(zero.len).min(len));
-        }
-        if at < len {
-            add(at, len);
-        }
-        Self {
-            content,
-            len,
-            block_size,
-            compression: options.compression,
-            bcj: options.bcj && options.compression == Compression::Xz,
-            regions,
-            batches,
-        }
-    }
-
-    /// Number of bytes of the file.
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// The size of all blocks but the last.
-    pub(super) fn block_size(&self) -> u64 {
-        self.block_size
-    }
-
-    /// The size of block `number`: the last may be short.
-    pub(super) fn size(&self, number: u64) -> usize {
-        self.block_size.min(self.len - (number * self.block_size).min(self.len)) as usize
-    }
-
-    /// The machine whose code lies in a part of the file; where there are several, that with the most bytes.
-    fn arch(&self, offset: u64, len: u64) -> Option<Arch> {
-        let end = offset + len;
-        let first = self.regions.partition_point(|r| r.offset.saturating_add(r.len) <= offset);
-        let mut bytes: BTreeMap<Arch, u64> = BTreeMap::new();
-        for region in self.regions[first..].iter().take_while(|r| r.offset < end) {
-            if let Hint::MachineCode(arch) = region.hint {
-                let shared = region.offset.saturating_add(region.len).min(end) - region.offset.max(offset);
-                *bytes.entry(arch).or_default() += shared;
+    pub(super) fn new(image: &'a Image<'a>, plan: &'a Plan, options: &'a Options) -> Self {
+        let mut batches: Vec<Range<usize>> = Vec::new();
+        let (mut start, mut bytes) = (0, 0);
+        for (number, block) in plan.blocks.iter().enumerate() {
+            bytes += u64::from(block.len);
+            if bytes >= BATCH {
+                batches.push(start..number + 1);
+                (start, bytes) = (number + 1, 0);
             }
         }
-        bytes.into_iter().max_by_key(|&(_, bytes)| bytes).map(|(arch, _)| arch)
+        if start < plan.blocks.len() {
+            batches.push(start..plan.blocks.len());
+        }
+        Self { image, plan, batches, options }
     }
 
-    fn compress(&self, encoder: &mut Encoder, batch: Batch) -> io::Result<Vec<(u64, Block)>> {
-        let mut done = Vec::with_capacity(batch.blocks as usize);
-        for number in batch.first..batch.first + batch.blocks {
-            let offset = number * self.block_size;
-            let mut plain = vec![0; self.size(number)];
-            self.content.read_exact_at(&mut plain, offset)?;
-            if is_zero(&plain) {
-                // Left out: what has no block is zeros.
+    fn compress(&self, encoder: &mut Encoder, batch: Range<usize>) -> Batch {
+        let mut done = Vec::with_capacity(batch.len());
+        for block in &self.plan.blocks[batch] {
+            let mut plain = vec![0; block.len as usize];
+            let mut rest = plain.as_mut_slice();
+            for part in &self.plan.parts[block.parts.clone()] {
+                let (now, more) = rest.split_at_mut(part.len as usize);
+                self.image.blobs[part.blob as usize].content.read_exact_at(now, part.offset)?;
+                rest = more;
+            }
+            if matches!(block.to, To::File { .. }) && is_zero(&plain) {
+                done.push(None);
                 continue;
             }
-            let arch = if self.bcj { self.arch(offset, plain.len() as u64) } else { None };
-            let packed = encoder.encode(&plain, self.block_size as u32, arch)?;
-            done.push((number, Block { plain, packed }));
+            let arch = block.arch.filter(|_| self.options.bcj);
+            let packed = encoder.encode(&plain, self.options.block_size, arch)?;
+            let compressed = packed.is_some();
+            done.push(Some(Packed { bytes: packed.unwrap_or(plain), compressed }));
         }
         Ok(done)
     }
@@ -141,7 +85,7 @@ struct State {
     /// Batches that the taker is done with.
     taken: usize,
     /// Finished batches that the taker has not reached.
-    ready: BTreeMap<usize, io::Result<Vec<(u64, Block)>>>,
+    ready: BTreeMap<usize, Batch>,
     /// The taker is gone.
     stop: bool,
     /// A thread panicked: what it had taken never comes.
@@ -189,7 +133,7 @@ impl<'a> Ahead<'a> {
     /// What each thread runs, until all is compressed or [`Ahead::stop`].
     pub(super) fn work(&self) {
         let _alarm = Alarm(self);
-        let mut encoder = Encoder::new(self.blocks.compression);
+        let mut encoder = Encoder::new(self.blocks.options.compression);
         loop {
             let mut state = self.lock();
             while !state.stop
@@ -199,7 +143,8 @@ impl<'a> Ahead<'a> {
                 state = self.wait(state);
             }
             let number = state.next;
-            let Some(&batch) = self.blocks.batches.get(number).filter(|_| !state.stop) else { return };
+            let batch = self.blocks.batches.get(number).filter(|_| !state.stop);
+            let Some(batch) = batch.cloned() else { return };
             state.next += 1;
             drop(state);
             let core = self.cores.acquire();
@@ -219,27 +164,20 @@ impl<'a> Ahead<'a> {
         self.changed.notify_all();
     }
 
-    /// The finished blocks, in order.
-    pub(super) fn taker(&'a self) -> Taker<'a> {
-        Taker { ahead: self, batch: Vec::new().into_iter().peekable() }
-    }
-
-    /// Waits for the first batch that was not taken yet; `None` after the last.
-    fn take(&self) -> Option<io::Result<Vec<(u64, Block)>>> {
+    /// Waits for the next batch, and gives the numbers of its blocks too; `None` after the last.
+    pub(super) fn take(&self) -> Option<(Range<usize>, Batch)> {
         let mut state = self.lock();
-        if state.taken == self.blocks.batches.len() {
-            return None;
-        }
+        let number = state.taken;
+        let blocks = self.blocks.batches.get(number)?.clone();
         loop {
-            let number = state.taken;
             if let Some(batch) = state.ready.remove(&number) {
                 state.taken += 1;
                 drop(state);
                 self.changed.notify_all();
-                return Some(batch);
+                return Some((blocks, batch));
             }
             if state.broken {
-                return Some(Err(io::Error::other("a thread that compresses panicked")));
+                return Some((blocks, Err(io::Error::other("a thread that compresses panicked"))));
             }
             state = self.wait(state);
         }
@@ -254,31 +192,6 @@ impl Drop for Alarm<'_> {
         if std::thread::panicking() {
             self.0.lock().broken = true;
             self.0.changed.notify_all();
-        }
-    }
-}
-
-/// Takes finished blocks in order.
-pub(super) struct Taker<'a> {
-    ahead: &'a Ahead<'a>,
-    batch: std::iter::Peekable<std::vec::IntoIter<(u64, Block)>>,
-}
-
-impl Taker<'_> {
-    /// Block `number`, which must grow from call to call; `None` where it holds zeros only.
-    pub(super) fn block(&mut self, number: u64) -> io::Result<Option<Block>> {
-        loop {
-            match self.batch.peek() {
-                Some(&(first, _)) if first > number => return Ok(None),
-                Some(&(first, _)) if first == number => return Ok(self.batch.next().map(|(_, block)| block)),
-                Some(_) => {
-                    self.batch.next();
-                }
-                None => match self.ahead.take() {
-                    Some(batch) => self.batch = batch?.into_iter().peekable(),
-                    None => return Ok(None),
-                },
-            }
         }
     }
 }

@@ -1,49 +1,54 @@
-//! The writer: one large file in its folders, laid out by backhand.
+//! The writer: data blocks and fragments, compressed ahead on every core, then the tables that say where they lie.
 //!
-//! backhand reads the file block by block and has each compressed in the same thread. What it reads here are
-//! blocks that other threads have compressed already, and the compressor it was given only hands their result
-//! over. Blocks of zeros it stores as holes (a size of 0 in the file's block list) by itself.
+//! The layout is that of fs/squashfs/squashfs_fs.h: superblock, options of the compressor, data, inodes, directories,
+//! fragments, inode numbers (for file handles, as mksquashfs writes them), owners.
 
 mod ahead;
 mod calls;
 mod encode;
+mod image;
+mod inodes;
+mod metadata;
+mod plan;
+#[cfg(test)]
+mod tests;
 
-use std::cell::RefCell;
-use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::fs::File as OsFile;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::thread;
 
-use backhand::compression::{
-    CompressionAction, CompressionOptions, Compressor, DefaultCompressor, Lz4, Xz, Zstd,
-};
-use backhand::kind::Kind;
-use backhand::v4::compressor::XzFilter;
-use backhand::{
-    BackhandError, FilesystemCompressor, FilesystemReader, FilesystemWriter, NodeHeader, SuperBlock,
-};
-
-use crate::bytes::ReadAt;
-use crate::bytes::{Hint, Region};
+use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
 use crate::error::Error;
-use crate::squashfs::{MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options};
-use ahead::{Ahead, Blocks, Taker};
+use crate::squashfs::{MAGIC, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options, STORED, SUPERBLOCK};
+use ahead::{Ahead, Blocks};
 pub(super) use encode::Encoder;
 use encode::ZSTD_LEVEL;
+pub use image::{Facts, File, Image};
+use inodes::{Inodes, Place, Tables};
+use metadata::Table;
+use plan::{Plan, To};
 
-/// The largest file that backhand writes: 2 TiB.
-const MAX_FILE: u64 = 2 << 40;
+/// An image's size is a multiple of this, as mksquashfs makes it: loop devices count in blocks.
+const PADDING: u64 = 4096;
+/// Superblock flags: equal contents are stored once, tails of large files in fragments, inode numbers are listed,
+/// there are no extended attributes, and options of the compressor (`SQUASHFS_DUPLICATE` and so on).
+const FLAGS: u16 = 0x0040 | 0x0020 | 0x0080 | 0x0200;
+/// See [`FLAGS`].
+const FLAG_OPTIONS: u16 = 0x0400;
+/// No such table.
+const NONE: u64 = u64::MAX;
 
-/// What [`write`] made.
+/// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// Bytes of the image, with the padding to 4 KiB.
     pub size: u64,
-    /// Bytes of the file in it.
+    /// Bytes of all contents in it, each once.
     pub content: u64,
-    /// Blocks of the file.
+    /// Blocks of contents, and fragments.
     pub blocks: u64,
     /// Those of them that are zeros only and take no space.
     pub holes: u64,
@@ -51,150 +56,277 @@ pub struct Written {
     pub stored: u64,
 }
 
-/// Writes a squashfs image to `out` that holds `content` as the file `path` (0644, its folders 0755, all root's).
-///
-/// `regions` say what lies where in `content`, sorted: zeros are not read, machine code may be filtered.
-/// `progress` is told how many bytes of `content` are done. `out` is written from its start. The bytes depend on
-/// `content`, `regions` and `options`, never on `cores`, of which each that is free compresses.
-///
-/// Memory: per thread an encoder (xz: 12 times the block size) and 2 MiB of content with its result.
+/// Writes an image that holds `content` as the file `path`; see [`Image::of_files`] and [`Image::write`].
 ///
 /// # Errors
-/// When `options` are not those of the format, `content` cannot be read or `out` cannot be written.
+/// Those of the two.
 pub fn write(
     content: &dyn ReadAt,
     path: &str,
     regions: &[Region],
     options: &Options,
     cores: &Cores,
-    out: File,
+    out: OsFile,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Written, Error> {
-    check(content, path, options)?;
-    let blocks = Blocks::new(content, regions, options);
-    let ahead = Ahead::new(&blocks, cores);
-    thread::scope(|scope| {
-        for number in 0..cores.count() {
-            match thread::Builder::new().spawn_scoped(scope, || ahead.work()) {
-                Ok(_) => {}
-                // Fewer threads do the same work.
-                Err(_) if number > 0 => break,
-                Err(e) => return Err(Error::thread(e)),
-            }
-        }
-        let mut written = Written { size: 0, content: blocks.len(), blocks: 0, holes: 0, stored: 0 };
-        let mut failed = None;
-        let source = Source {
-            blocks: &blocks,
-            taker: ahead.taker(),
-            next: 0,
-            rest: Cursor::new(Vec::new()),
-            written: &mut written,
-            failed: &mut failed,
-            progress,
-        };
-        let size = lay_out(source, path, regions, options, out);
-        ahead.stop();
-        match (size, failed) {
-            (Ok(size), None) => Ok(Written { size, ..written }),
-            (_, Some(error)) => Err(Error::input(format!("the content of {path} cannot be made: {error}"))),
-            (Err(error), None) => Err(Error::failed(format!(
-                "the squashfs image cannot be written: {}",
-                io::Error::from(error)
-            ))
-            .hint("is there space left where the new image is written?")),
-        }
-    })
+    Image::of_files(&[File { path, content, regions }], options.time)?.write(options, cores, out, progress)
 }
 
-/// What backhand would panic on, or the kernel refuse.
-fn check(content: &dyn ReadAt, path: &str, options: &Options) -> Result<(), Error> {
+impl Image<'_> {
+    /// Writes the image to `out`, from its start.
+    ///
+    /// `progress` is called with the number of bytes of content that are done. The bytes written depend on the image and
+    /// `options`, never on `cores`, of which each that is free compresses.
+    ///
+    /// Memory: per thread an encoder (xz: 12 times the block size) and 2 MiB of content with its result.
+    ///
+    /// # Errors
+    /// When `options` are not those of the format, content cannot be read or `out` cannot be written.
+    pub fn write(
+        &self,
+        options: &Options,
+        cores: &Cores,
+        out: OsFile,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Written, Error> {
+        check(options)?;
+        let (plan, places) = Plan::new(self, options);
+        let blocks = Blocks::new(self, &plan, options);
+        let ahead = Ahead::new(&blocks, cores);
+        thread::scope(|scope| {
+            for number in 0..cores.count() {
+                match thread::Builder::new().spawn_scoped(scope, || ahead.work()) {
+                    Ok(_) => {}
+                    // Fewer threads do the same work.
+                    Err(_) if number > 0 => break,
+                    Err(e) => return Err(Error::thread(e)),
+                }
+            }
+            let writer = Writer::new(self, options, places, out);
+            let written = writer.and_then(|writer| writer.write(&plan, &ahead, progress));
+            ahead.stop();
+            written
+        })
+    }
+}
+
+/// Fails on what the kernel would refuse.
+fn check(options: &Options) -> Result<(), Error> {
     let size = options.block_size;
     if !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&size) || !size.is_power_of_two() {
         return Err(Error::usage(format!("squashfs has no blocks of {size} bytes"))
-            .hint("take a power of two from 4K to 1M"));
-    }
-    if content.len() >= MAX_FILE {
-        return Err(Error::usage(format!(
-            "{path} of {} bytes is too large for a squashfs image",
-            content.len()
-        ))
-        .hint("2 TiB is the limit"));
-    }
-    let fits = |name: &str| !name.is_empty() && name.len() <= 256 && name != "." && name != "..";
-    if !path.split('/').all(fits) {
-        return Err(Error::usage(format!("{path:?} is no path of a file in a squashfs image")));
+            .hint("use a power of two from 4K to 1M"));
     }
     Ok(())
 }
 
-/// Has backhand write the image; returns its size.
-fn lay_out(
-    source: Source<'_>,
-    path: &str,
-    regions: &[Region],
-    options: &Options,
-    mut out: File,
-) -> Result<u64, BackhandError> {
-    let folder = NodeHeader::new(0o755, 0, 0, options.time);
-    // backhand sets no time on the root folder of a new image. That of an image it has read keeps what is set.
-    let mut empty = Cursor::new(Vec::new());
-    let mut new = FilesystemWriter::default();
-    new.set_compressor(FilesystemCompressor::new(Compressor::Gzip, None)?);
-    new.set_no_padding();
-    new.write(&mut empty)?;
-    empty.set_position(0);
-    let mut empty = FilesystemReader::from_reader(empty)?;
-    empty.root.root_mut().header = folder;
-
-    let mut image = FilesystemWriter::from_fs_reader(&empty)?;
-    image.set_kind(Kind::new_v4(&Finished));
-    image.set_block_size(options.block_size);
-    image.set_time(options.time);
-    // There is one file.
-    image.set_no_duplicate_files(false);
-    image.set_compressor(compressor(regions, options)?);
-    if let Some((folders, _)) = path.rsplit_once('/') {
-        image.push_dir_all(folders, folder)?;
-    }
-    image.push_file(source, path, NodeHeader::new(0o644, 0, 0, options.time))?;
-
-    let _under_way = UnderWay::start(options)?;
-    image.write(&mut out).map(|(_, size)| size)
+fn unwritable(error: io::Error) -> Error {
+    Error::failed("the squashfs image cannot be written")
+        .hint("check the space left for temporary files (TMPDIR)")
+        .caused_by(error)
 }
 
-/// The compressor's number, with its options where they are not what mksquashfs has by default.
-fn compressor(regions: &[Region], options: &Options) -> Result<FilesystemCompressor, BackhandError> {
-    let (id, detail) = match options.compression {
-        // Level 9, a window of 32 KiB: the default.
-        Compression::Gzip => (Compressor::Gzip, None),
-        // mksquashfs's default is LZO1X-999; what we write is of that kind, and the decoder is one for all.
-        Compression::Lzo => (Compressor::Lzo, None),
-        Compression::Zstd => {
-            (Compressor::Zstd, Some(CompressionOptions::Zstd(Zstd { compression_level: ZSTD_LEVEL as u32 })))
+/// An image while it is being written.
+struct Writer<'a> {
+    image: &'a Image<'a>,
+    options: &'a Options,
+    out: BufWriter<OsFile>,
+    /// Where the next byte goes.
+    at: u64,
+    places: Vec<Place>,
+    /// Start and size of each fragment.
+    fragments: Vec<(u64, u32)>,
+    written: Written,
+}
+
+/// Where the tables start.
+struct Starts {
+    inodes: u64,
+    directories: u64,
+    fragments: u64,
+    numbers: u64,
+    ids: u64,
+}
+
+impl<'a> Writer<'a> {
+    fn new(
+        image: &'a Image<'a>,
+        options: &'a Options,
+        places: Vec<Place>,
+        mut out: OsFile,
+    ) -> Result<Self, Error> {
+        out.seek(SeekFrom::Start(0)).map_err(unwritable)?;
+        let written = Written { size: 0, content: image.len(), blocks: 0, holes: 0, stored: 0 };
+        let out = BufWriter::with_capacity(1 << 20, out);
+        Ok(Self { image, options, out, at: 0, places, fragments: Vec::new(), written })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes).map_err(unwritable)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write(
+        mut self,
+        plan: &Plan,
+        ahead: &Ahead<'_>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Written, Error> {
+        self.put(&[0; SUPERBLOCK as usize])?;
+        let details = details(self.image, self.options);
+        if let Some(details) = &details {
+            // Too few bytes for any method to make fewer: they are stored as they are, which the kernel demands.
+            self.put(&(details.len() as u16 | 1 << 15).to_le_bytes())?;
+            self.put(details)?;
         }
+        self.data(plan, ahead, progress)?;
+        let (starts, tables) = self.tables()?;
+        self.written.size = self.at.next_multiple_of(PADDING);
+        let flags = FLAGS | if details.is_some() { FLAG_OPTIONS } else { 0 };
+        let superblock = self.superblock(&starts, &tables, flags);
+        let mut out = self.out.into_inner().map_err(|e| unwritable(e.into_error()))?;
+        out.set_len(self.written.size).map_err(unwritable)?;
+        out.seek(SeekFrom::Start(0)).and_then(|_| out.write_all(&superblock)).map_err(unwritable)?;
+        Ok(self.written)
+    }
+
+    /// Writes all blocks in the order of the plan.
+    fn data(&mut self, plan: &Plan, ahead: &Ahead<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<(), Error> {
+        self.fragments = vec![(0, 0); plan.fragments as usize];
+        let mut done = 0;
+        let planned = plan.blocks.iter().filter(|block| matches!(block.to, To::File { .. })).count() as u64;
+        let in_all: u64 = self.places.iter().map(|place| place.sizes.len() as u64).sum();
+        // Those that the regions say are zeros are not in the plan.
+        self.written.holes = in_all - planned;
+        self.written.blocks = self.written.holes;
+        while let Some((numbers, batch)) = ahead.take() {
+            let batch = batch.map_err(|error| {
+                Error::input("the content of the squashfs image cannot be read").caused_by(error)
+            })?;
+            for (block, packed) in plan.blocks[numbers].iter().zip(batch) {
+                self.written.blocks += 1;
+                let word = match &packed {
+                    None => 0,
+                    Some(packed) if packed.compressed => packed.bytes.len() as u32,
+                    Some(packed) => packed.bytes.len() as u32 | STORED,
+                };
+                self.written.holes += u64::from(packed.is_none());
+                self.written.stored += u64::from(word & STORED != 0);
+                match block.to {
+                    To::File { blob, number } => {
+                        let place = &mut self.places[blob as usize];
+                        if packed.is_some() && place.sizes.iter().all(|&size| size == 0) {
+                            place.start = self.at;
+                        }
+                        place.sizes[number as usize] = word;
+                    }
+                    To::Fragment(number) => self.fragments[number as usize] = (self.at, word),
+                }
+                if let Some(packed) = packed {
+                    self.put(&packed.bytes)?;
+                }
+                done += u64::from(block.len);
+                progress(done);
+            }
+        }
+        progress(self.written.content);
+        let block_size = u64::from(self.options.block_size);
+        for (place, blob) in self.places.iter_mut().zip(&self.image.blobs) {
+            let len = blob.content.len();
+            let holes = place.sizes.iter().zip(0..).filter(|&(&size, _)| size == 0);
+            place.sparse = holes.map(|(_, number)| block_size.min(len - number * block_size)).sum();
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> Result<Table, Error> {
+        Ok(Table::new(Encoder::new(self.options.compression).map_err(unwritable)?))
+    }
+
+    /// Writes a table of words with its index; says where the index starts.
+    fn indexed(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        let mut table = self.table()?;
+        table.put(bytes).map_err(unwritable)?;
+        let (bytes, index) = table.finish_indexed(self.at).map_err(unwritable)?;
+        self.put(&bytes)?;
+        Ok(index)
+    }
+
+    fn tables(&mut self) -> Result<(Starts, Tables), Error> {
+        let tables = Inodes::new(self.image, &self.places, self.table()?, self.table()?).write()?;
+        let inodes = self.at;
+        self.put(&tables.inodes)?;
+        let directories = self.at;
+        self.put(&tables.directories)?;
+        // struct squashfs_fragment_entry: start, size, unused.
+        let fragments: Vec<u8> = self
+            .fragments
+            .iter()
+            .flat_map(|(start, size)| [&start.to_le_bytes()[..], &size.to_le_bytes(), &[0; 4]].concat())
+            .collect();
+        let fragments = self.indexed(&fragments)?;
+        let numbers: Vec<u8> = tables.places.iter().flat_map(|place| place.to_le_bytes()).collect();
+        let numbers = self.indexed(&numbers)?;
+        let ids: Vec<u8> = tables.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let ids = self.indexed(&ids)?;
+        Ok((Starts { inodes, directories, fragments, numbers, ids }, tables))
+    }
+
+    /// `struct squashfs_super_block`.
+    fn superblock(&self, starts: &Starts, tables: &Tables, flags: u16) -> Vec<u8> {
+        let options = self.options;
+        let mut bytes = Vec::with_capacity(SUPERBLOCK as usize);
+        let mut put = |field: &[u8]| bytes.extend_from_slice(field);
+        for word in
+            [MAGIC, tables.places.len() as u32, options.time, options.block_size, self.fragments.len() as u32]
+        {
+            put(&word.to_le_bytes());
+        }
+        let log = options.block_size.trailing_zeros() as u16;
+        for half in [options.compression.id(), log, flags, tables.ids.len() as u16, 4, 0] {
+            put(&half.to_le_bytes());
+        }
+        for place in [
+            tables.root,
+            self.at,
+            starts.ids,
+            NONE,
+            starts.inodes,
+            starts.directories,
+            starts.fragments,
+            starts.numbers,
+        ] {
+            put(&place.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// The options of the compressor where they are not the format's defaults (`struct …_comp_opts` of squashfs-tools).
+fn details(image: &Image<'_>, options: &Options) -> Option<Vec<u8>> {
+    let words = |words: &[u32]| Some(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+    match options.compression {
+        // gzip at level 9 with a window of 32 KiB is the default. mksquashfs's lzo is LZO1X-999; what we write is of
+        // that kind, and the decoder is one for all.
+        Compression::Gzip | Compression::Lzo => None,
+        Compression::Zstd => words(&[ZSTD_LEVEL as u32]),
         // The kernel insists on them: version 1 is `LZ4_LEGACY` (fs/squashfs/lz4_wrapper.c); no flag: not HC.
-        Compression::Lz4 => (Compressor::Lz4, Some(CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 }))),
+        Compression::Lz4 => words(&[1, 0]),
         Compression::Xz => {
-            let filters = if options.bcj { filters(regions) } else { 0 };
-            let detail = CompressionOptions::Xz(Xz {
-                // Without options the kernel takes what metadata needs at least; with them, what they say: with
-                // blocks of 4 KiB and a filter it cannot mount what mksquashfs writes.
-                dictionary_size: options.block_size.max(METADATA_SIZE as u32),
-                filters: XzFilter::new(filters),
-                bit_opts: None,
-                fb: None,
-            });
-            (Compressor::Xz, (filters != 0).then_some(detail))
+            let filters = if options.bcj { filters(image) } else { 0 };
+            // Without options the kernel takes what metadata needs at least; with them, what they say: with blocks of
+            // 4 KiB and a filter it cannot mount what mksquashfs writes.
+            let dictionary = options.block_size.max(METADATA_SIZE as u32);
+            if filters == 0 { None } else { words(&[dictionary, filters]) }
         }
-    };
-    FilesystemCompressor::new(id, detail)
+    }
 }
 
 /// The bits by which squashfs-tools name the branch filters (`xz_wrapper.c`). Nothing but its own display reads
 /// them: a decoder finds the filters in each block's header.
-fn filters(regions: &[Region]) -> u32 {
-    regions.iter().fold(0, |bits, region| {
+fn filters(image: &Image<'_>) -> u32 {
+    image.blobs.iter().flat_map(|blob| blob.regions.iter()).fold(0, |bits, region| {
         bits | match region.hint {
             Hint::MachineCode(Arch::X86) => 0x01,
             Hint::MachineCode(Arch::PowerPc) => 0x02,
@@ -206,131 +338,4 @@ fn filters(regions: &[Region]) -> u32 {
             Hint::MachineCode(Arch::Other) | Hint::Zero | Hint::Metadata | Hint::Data => 0,
         }
     })
-}
-
-/// The file as backhand reads it, one block at a time.
-struct Source<'a> {
-    blocks: &'a Blocks<'a>,
-    taker: Taker<'a>,
-    /// The block that comes when `rest` is read.
-    next: u64,
-    /// What is left of the block before.
-    rest: Cursor<Vec<u8>>,
-    written: &'a mut Written,
-    /// Why a block could not be made.
-    failed: &'a mut Option<io::Error>,
-    progress: &'a (dyn Fn(u64) + Sync),
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.rest.read(buf)?;
-        let size = self.blocks.size(self.next);
-        if count != 0 || size == 0 {
-            return Ok(count);
-        }
-        match self.taker.block(self.next) {
-            Ok(Some(block)) => {
-                self.written.stored += u64::from(block.packed.is_none());
-                UnderWay::hand_over(block.packed.unwrap_or_else(|| vec![0; size + 1]));
-                self.rest = Cursor::new(block.plain);
-            }
-            Ok(None) => {
-                self.written.holes += 1;
-                self.rest = Cursor::new(vec![0; size]);
-            }
-            Err(error) => {
-                let copy = io::Error::new(error.kind(), error.to_string());
-                *self.failed = Some(error);
-                return Err(copy);
-            }
-        }
-        (self.progress)(self.next * self.blocks.block_size() + size as u64);
-        self.next += 1;
-        self.written.blocks += 1;
-        self.rest.read(buf)
-    }
-}
-
-thread_local! {
-    /// The writing that this thread is at. backhand wants a compressor that lives for ever, so what belongs to one
-    /// image is kept beside it; it calls it in the thread in which it writes.
-    static UNDER_WAY: RefCell<Option<UnderWay>> = const { RefCell::new(None) };
-}
-
-/// What the compressor needs to know of the image that is being written.
-struct UnderWay {
-    /// For what no thread compressed ahead: metadata.
-    encoder: Encoder,
-    /// The block that backhand has just read, as it is to be stored.
-    block: Option<Vec<u8>>,
-}
-
-/// Ends what [`UnderWay::start`] began.
-struct Ending;
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        UNDER_WAY.set(None);
-    }
-}
-
-impl UnderWay {
-    fn start(options: &Options) -> io::Result<Ending> {
-        let encoder = Encoder::new(options.compression)?;
-        UNDER_WAY.set(Some(Self { encoder, block: None }));
-        Ok(Ending)
-    }
-
-    fn hand_over(block: Vec<u8>) {
-        UNDER_WAY.with_borrow_mut(|under_way| {
-            if let Some(under_way) = under_way {
-                under_way.block = Some(block);
-            }
-        });
-    }
-
-    /// A block as it is to be stored. More bytes than it has make backhand store it as it is.
-    fn compressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
-        UNDER_WAY.with_borrow_mut(|under_way| {
-            let Some(under_way) = under_way else { return Ok(vec![0; bytes.len() + 1]) };
-            if bytes.is_empty() {
-                // backhand ends with a block of fragments even where there are none.
-                return Ok(Vec::new());
-            }
-            if let Some(block) = under_way.block.take() {
-                return Ok(block);
-            }
-            let packed = under_way.encoder.encode(bytes, METADATA_SIZE as u32, None)?;
-            Ok(packed.unwrap_or_else(|| vec![0; bytes.len() + 1]))
-        })
-    }
-}
-
-/// The compressor that backhand is given: all but metadata has been compressed when it is asked.
-struct Finished;
-
-impl CompressionAction for Finished {
-    type Error = BackhandError;
-    type Compressor = Compressor;
-    type FilesystemCompressor = FilesystemCompressor;
-    type SuperBlock = SuperBlock;
-
-    fn decompress(&self, _: &[u8], _: &mut Vec<u8>, _: Compressor) -> Result<(), BackhandError> {
-        Err(io::Error::from(io::ErrorKind::Unsupported).into())
-    }
-
-    fn compress(&self, bytes: &[u8], _: FilesystemCompressor, _: u32) -> Result<Vec<u8>, BackhandError> {
-        Ok(UnderWay::compressed(bytes)?)
-    }
-
-    fn compression_options(
-        &self,
-        superblock: &mut SuperBlock,
-        kind: &Kind,
-        compressor: FilesystemCompressor,
-    ) -> Result<Option<Vec<u8>>, BackhandError> {
-        // Too few bytes for any method to make fewer: they are stored as they are, which the kernel demands.
-        DefaultCompressor.compression_options(superblock, kind, compressor)
-    }
 }
