@@ -1,6 +1,8 @@
 //! The slow work: the squashfs is compressed while the boot initramfs is made.
 
 use std::fs::File;
+use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
@@ -34,6 +36,22 @@ pub(super) struct Built {
     pub(super) notes: Vec<String>,
     /// Sizes of the squashfs.
     pub(super) written: squashfs::Written,
+}
+
+/// A file that is in memory.
+struct Bytes<'a>(&'a [u8]);
+
+impl ReadAt for Bytes<'_> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).ok().and_then(|start| self.0.get(start..));
+        let bytes = start.and_then(|rest| rest.get(..buf.len()));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
 }
 
 /// The runtime, laid out and not yet compressed.
@@ -95,6 +113,7 @@ impl<'a> Runtime<'a> {
         options: &squashfs::Options,
         cores: &Cores,
         out: File,
+        late: &[(String, Arc<[u8]>)],
         watch: Watch<'_>,
     ) -> Result<squashfs::Written, Error> {
         let write = |image: &squashfs::Image<'_>| {
@@ -105,7 +124,11 @@ impl<'a> Runtime<'a> {
             Self::Btrfs(image) => {
                 let rootfs =
                     squashfs::File { path: paths::ROOTFS, content: image.as_ref(), regions: image.regions() };
-                write(&squashfs::Image::of_files(&[rootfs], options.time)?)
+                let late: Vec<(&str, Bytes<'_>)> =
+                    late.iter().map(|(path, content)| (path.as_str(), Bytes(content))).collect();
+                let late = late.iter().map(|(path, content)| squashfs::File { path, content, regions: &[] });
+                let files: Vec<squashfs::File<'_>> = late.chain([rootfs]).collect();
+                write(&squashfs::Image::of_files(&files, options.time)?)
             }
             Self::Squashfs(image) => write(image),
         }
@@ -129,10 +152,11 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
     let target = out.try_clone().context("opening the temporary file for the squashfs again")?;
+    let late = prepared.plan(request).late_files();
     let (front_end, written) = thread::scope(|scope| {
         let make = || front_end(request, prepared, &cores);
         let front_end = thread::Builder::new().spawn_scoped(scope, make);
-        let written = runtime.write(&options, &cores, target, watch);
+        let written = runtime.write(&options, &cores, target, &late, watch);
         let front_end = match front_end {
             Ok(thread) => thread.join().map_err(|_| Error::failed("the boot initramfs could not be made")),
             // No thread is to be had: one after the other.
@@ -145,7 +169,15 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     if into_cpio && written.size > NEWC_MAX {
         return Err(too_large(written.size).into());
     }
-    let (facts, notes) = (runtime.facts(), runtime.notes().to_vec());
+    let (facts, mut notes) = (runtime.facts(), runtime.notes().to_vec());
+    if !late.is_empty() {
+        let bytes: u64 = late.iter().map(|(_, content)| content.len() as u64).sum();
+        notes.push(format!(
+            "{:.1} MB of kernel modules lie in the squashfs, not in the boot initramfs: they are needed only after it is \
+             mounted",
+            bytes as f64 / 1e6
+        ));
+    }
     Ok(Built { front_end, packed, squashfs: out, facts, notes, written })
 }
 

@@ -67,12 +67,24 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Whether modules that are needed only after the squashfs is mounted can lie inside it. Our own init loads them from
+    /// wherever it mounts it; dracut's image only from its own squashfs.img, before dracut's init starts.
+    fn late_modules(&self, request: &Request) -> bool {
+        self.format == RuntimeFormat::Btrfs
+            && match self.maker {
+                Maker::BuiltIn => true,
+                Maker::Dracut(_) => request.runtime == RuntimeFrom::Initramfs,
+                Maker::File(_) => false,
+            }
+    }
+
     /// What the boot initramfs has to do.
     pub(super) fn plan<'a>(&'a self, request: &Request) -> Plan<'a> {
         Plan {
             kernels: &self.modules,
             overlay: self.overlay,
             format: self.format,
+            late_modules: self.late_modules(request),
             runtime: request.runtime.clone(),
             init: &self.init,
             handover: self.old.class.handover,

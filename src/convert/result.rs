@@ -143,7 +143,7 @@ pub(super) fn done(
             .runtime
             .is_some()
             .then(|| (image::runtime_file(&request.new), image::entries_file(&request.new))),
-        front_end: front_end(&prepared, &built),
+        front_end: front_end(request, &prepared, &built),
         runtime: built.facts,
         facts,
     };
@@ -156,7 +156,7 @@ pub(super) fn done(
     Ok(conversion)
 }
 
-fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
+fn front_end(request: &Request, prepared: &Prepared, built: &Built) -> FrontEndPart {
     let (encodings, unpacked, kernels) = match &prepared.maker {
         Maker::File(ready) => {
             let segments = &ready.image.segments;
@@ -172,6 +172,7 @@ fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
         name: module.name.clone(),
         bytes: module.elf.len() as u64,
     };
+    let plan = prepared.plan(request);
     FrontEndPart {
         maker: built.front_end.maker.clone(),
         encodings,
@@ -179,7 +180,7 @@ fn front_end(prepared: &Prepared, built: &Built) -> FrontEndPart {
         unpacked,
         kernels: kernels
             .iter()
-            .map(|kernel| (kernel.version.clone(), kernel.modules.iter().map(size).collect()))
+            .map(|kernel| (kernel.version.clone(), plan.divide(kernel).0.iter().map(size).collect()))
             .collect(),
         notes: built.front_end.notes.clone(),
     }

@@ -116,7 +116,7 @@ fn archive(plan: &Plan<'_>, directories: &[(Vec<u8>, &crate::tree::Inode)]) -> i
         let directory = format!("{}/{}", paths::MODULES, kernel.version);
         newc.directory(&directory, 0o755)?;
         let mut order = String::new();
-        for module in &kernel.modules {
+        for module in plan.divide(kernel).0 {
             let file = format!("{}.ko", module.name);
             newc.file(format!("{directory}/{file}"), 0o644, &module.elf)?;
             order.push_str(&file);
@@ -150,7 +150,8 @@ mod tests {
         };
         vec![KernelModules {
             version: "6.1.0".into(),
-            modules: vec![module("loop"), module("squashfs")],
+            modules: vec![module("loop"), module("squashfs"), module("btrfs")],
+            early: 2,
             modules_builtin: None,
             modules_builtin_modinfo: None,
         }]
@@ -161,6 +162,7 @@ mod tests {
             kernels,
             overlay: Overlay::DeviceMapper,
             format: RuntimeFormat::Btrfs,
+            late_modules: true,
             runtime: RuntimeFrom::Initramfs,
             init: "/init",
             handover: Handover::Bare,
@@ -187,6 +189,12 @@ mod tests {
         assert_eq!(content("init"), GUEST);
         assert_eq!(content(".btrsquash/modules/6.1.0/order"), b"loop.ko\nsquashfs.ko\n");
         assert_eq!(content(".btrsquash/modules/6.1.0/squashfs.ko"), [1, 2, 3]);
+        assert!(tree.get(".btrsquash/modules/6.1.0/btrfs.ko").is_none());
+        let late = plan(&kernels, &runtime).late_files();
+        let late: Vec<_> = late.iter().map(|(path, content)| (path.as_str(), content.as_ref())).collect();
+        let expected: [(&str, &[u8]); 2] =
+            [("LiveOS/modules/6.1.0/btrfs.ko", &[1, 2, 3]), ("LiveOS/modules/6.1.0/order", b"btrfs.ko\n")];
+        assert_eq!(late, expected);
         let config = Config::parse(&String::from_utf8(content(".btrsquash/config")).unwrap());
         assert_eq!((config.format, config.init.as_str(), config.time), (2, "/init", Some(7)));
         assert_eq!(made.cpio, build(&plan(&kernels, &runtime)).unwrap().cpio);

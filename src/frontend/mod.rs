@@ -4,8 +4,10 @@ pub mod built_in;
 mod common;
 pub mod dracut;
 
-use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
-use crate::kernel::KernelModules;
+use std::sync::Arc;
+
+use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom, paths};
+use crate::kernel::{KernelModules, Module};
 use crate::tree::Tree;
 
 pub use common::{checksum_file, retained_file};
@@ -33,8 +35,41 @@ pub struct Plan<'a> {
     pub not_carried: &'a [String],
     /// Time of every entry that we make, seconds since 1970.
     pub time: i64,
+    /// Whether modules that are needed only after the squashfs is mounted lie inside it.
+    pub late_modules: bool,
     /// The runtime, whose directories the boot initramfs has so that files can be appended in them.
     pub tree: &'a Tree,
+}
+
+impl Plan<'_> {
+    /// The modules of `kernel` that the boot initramfs itself holds, and those that lie in the squashfs.
+    #[must_use]
+    pub fn divide<'k>(&self, kernel: &'k KernelModules) -> (&'k [Module], &'k [Module]) {
+        let early = if self.late_modules { kernel.early } else { kernel.modules.len() };
+        kernel.modules.split_at(early.min(kernel.modules.len()))
+    }
+
+    /// The files of the squashfs with the modules that are needed only after it is mounted: path and content.
+    #[must_use]
+    pub fn late_files(&self) -> Vec<(String, Arc<[u8]>)> {
+        let mut files = Vec::new();
+        for kernel in self.kernels {
+            let (_, late) = self.divide(kernel);
+            if late.is_empty() {
+                continue;
+            }
+            let directory = format!("{}/{}", paths::LATE_MODULES, kernel.version);
+            let mut order = String::new();
+            for module in late {
+                let file = format!("{}.ko", module.name);
+                order.push_str(&file);
+                order.push('\n');
+                files.push((format!("{directory}/{file}"), Arc::clone(&module.elf)));
+            }
+            files.push((format!("{directory}/{}", paths::ORDER), order.into_bytes().into()));
+        }
+        files
+    }
 }
 
 /// A boot initramfs, not yet compressed.

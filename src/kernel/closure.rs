@@ -80,6 +80,8 @@ pub(super) struct Closure<'a> {
     loaded: BTreeMap<String, Loaded>,
     size: u64,
     order: Vec<String>,
+    /// How many of them are needed before the squashfs is mounted, if that differs.
+    early: Option<usize>,
 }
 
 /// One step of the depth-first walk: a module and what of it is still to be visited.
@@ -105,6 +107,7 @@ impl<'a> Closure<'a> {
             loaded: BTreeMap::new(),
             size: 0,
             order: Vec::new(),
+            early: None,
         };
         // The image's own modules say which build the others have to be of.
         if let Some((source, name)) = closure.sources.first().and_then(|source| {
@@ -255,6 +258,16 @@ impl<'a> Closure<'a> {
             self.order.extend(order);
         }
         Ok(missing)
+    }
+
+    /// Whatever is added from now on is needed only after the squashfs is mounted.
+    pub(super) fn squashfs_is_mounted(&mut self) {
+        self.early = Some(self.order.len());
+    }
+
+    /// How many of the modules are needed before the squashfs is mounted.
+    pub(super) fn early(&self) -> usize {
+        self.early.unwrap_or(self.order.len())
     }
 
     /// The option that is not set in the kernel's configuration, if that is why the module is neither built in nor found.

@@ -21,6 +21,8 @@ pub struct KernelModules {
     pub version: String,
     /// The closure, each module after everything it depends on: loading them in this order works.
     pub modules: Vec<Module>,
+    /// How many of them are needed to mount the squashfs: the first ones. The others can lie inside it.
+    pub early: usize,
     /// `modules.builtin` of that kernel, if known (dracut and depmod read it).
     pub modules_builtin: Option<Vec<u8>>,
     /// `modules.builtin.modinfo` of that kernel, if known.

@@ -118,11 +118,13 @@ pub(super) fn resolve_kernel(
     if let Some(machine) = closure.machine() {
         facts = facts.for_machine(machine);
     }
+    let early = closure.early();
     let (modules, origin) = collect(closure, search.sources);
     Ok(Outcome::Bootable(Box::new(Kernel {
         modules: KernelModules {
             version: release.to_owned(),
             modules,
+            early,
             modules_builtin: survey.modules_builtin,
             modules_builtin_modinfo: survey.modules_builtin_modinfo,
         },
@@ -210,17 +212,18 @@ fn reach(
         }
         (None, Btrfs::Available | Btrfs::NotFound) => RuntimeFormat::Btrfs,
     };
+    add_drivers(closure, wanted.runtime, search.drivers, &mut missing, notes)?;
     let overlay = match format {
         RuntimeFormat::Squashfs => {
             missing.extend(closure.add("overlay")?);
             Overlay::Overlayfs
         }
         RuntimeFormat::Btrfs => {
+            closure.squashfs_is_mounted();
             missing.extend(closure.add("btrfs")?);
             add_overlay(closure, wanted.overlay, &mut missing, notes)?
         }
     };
-    add_drivers(closure, wanted.runtime, search.drivers, &mut missing, notes)?;
     missing.sort();
     missing.dedup();
     Ok(Reached { format, overlay, missing })

@@ -200,7 +200,7 @@ fn add_modules(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
         let base = format!("{}/{}", paths::MODULES, kernel.version);
         let in_ram = plan.runtime == RuntimeFrom::Initramfs;
         let mut order = String::new();
-        for module in &kernel.modules {
+        for module in plan.divide(kernel).0 {
             let name = format!("{}.ko", underscored(&module.name));
             if in_ram {
                 put(files, &format!("{base}/{name}"), Item::File(false, module.elf.to_vec()));

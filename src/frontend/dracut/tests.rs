@@ -21,6 +21,7 @@ fn plan<'a>(kernels: &'a [KernelModules], tree: &'a crate::tree::Tree, runtime: 
     Plan {
         tree,
         format: RuntimeFormat::Btrfs,
+        late_modules: false,
         kernels,
         overlay: Overlay::Overlayfs,
         runtime,
@@ -36,6 +37,7 @@ fn kernel(version: &str, path: &str) -> KernelModules {
     KernelModules {
         version: version.into(),
         modules: vec![module],
+        early: 1,
         modules_builtin: None,
         modules_builtin_modinfo: None,
     }
