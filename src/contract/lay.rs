@@ -7,10 +7,13 @@
 //!   empty.
 //! * A new directory gets the time of its entry once everything is in place.
 //!
+//! * What replaced an empty directory gets the time of that directory's entry, since `dir_utime` goes by path.
+//!
 //! Two things differ on purpose. A symlink of the runtime that leads to a directory stays when a directory of its name is
 //! appended; Linux replaces it, and a driver disk with `lib/modules` would leave a system without libraries. And an
 //! inode with several appended names keeps the first in byte order, because an unpacked initramfs does not show the order
-//! of the archive.
+//! of the archive. For the same reason an appended hard link with the name of a directory that is not empty gives its
+//! content to the file's other names, which Linux would leave without it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -324,6 +327,13 @@ impl<T: Trees> Layer<'_, T> {
         }
         if landing == Landing::Replace && !self.trees.remove(&to)? {
             return self.stays(to, stat, first.is_some());
+        }
+        // dir_utime goes by path: what replaced a directory gets the time that the directory's entry had.
+        match &there {
+            Some(there) if there.kind == Kind::Directory && self.times_are_kept => {
+                self.times.insert(to.clone(), there.mtime);
+            }
+            _ => {}
         }
         match first {
             Some(first) => self.trees.link(&first, &to)?,

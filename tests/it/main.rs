@@ -17,6 +17,7 @@ mod inputs;
 mod inspect;
 mod kernel;
 mod kinds;
+mod landing;
 mod layout;
 mod lookinside;
 mod outputs;
