@@ -4,6 +4,8 @@
 pub const INIT: &str = "init";
 /// The runtime, as a file of the initramfs or of a medium.
 pub const SQUASHFS: &str = "squashfs.img";
+/// The argument on the kernel's command line that names it.
+pub const ROOT_ARGUMENT: &str = "root=live:/squashfs.img";
 /// The btrfs image inside the squashfs; a squashfs without it is the runtime itself.
 pub const ROOTFS: &str = "LiveOS/rootfs.img";
 /// The directory of a live system, on a medium or in a squashfs.
@@ -39,6 +41,8 @@ pub const RETAINED_ALIGNMENT: u64 = 4096;
 pub const CMDLINE: &str = "etc/cmdline.d/20-btrsquash.conf";
 /// The directory with all such parts.
 pub const CMDLINE_DIR: &str = "etc/cmdline.d";
+/// The source of the overlayfs in /proc/mounts; dracut calls it the same.
+pub const OVERLAY: &str = "LiveOS_rootfs";
 /// The runtime is mounted here before the hand-over.
 pub const SYSROOT: &str = "sysroot";
 /// A tree that is laid over the runtime, by a convention of dracut's live images.

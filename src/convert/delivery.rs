@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::request::Request;
 use crate::contract::RuntimeFrom;
+use crate::contract::paths::{OTHER_SQUASHFS, SQUASHFS};
 use crate::ram::{Machine, SIZED};
 
 fn name(path: &Path) -> String {
@@ -25,7 +26,7 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
             line(&format!(
                 "# {front} and {runtime} are loaded together: the boot loader adds the second one to the initramfs"
             ));
-            line("# as /squashfs.img.");
+            line(&format!("# as /{SQUASHFS}."));
             ("", true)
         }
         RuntimeFrom::Network(address) => {
@@ -33,11 +34,11 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
             (" ip=dhcp", false)
         }
         RuntimeFrom::Label(label) => {
-            line(&format!("# Copy {runtime} to /LiveOS/squashfs.img on the medium with label {label}."));
+            line(&format!("# Copy {runtime} to /{OTHER_SQUASHFS} on the medium with label {label}."));
             ("", false)
         }
         RuntimeFrom::Uuid(uuid) => {
-            line(&format!("# Copy {runtime} to /LiveOS/squashfs.img on the medium with UUID {uuid}."));
+            line(&format!("# Copy {runtime} to /{OTHER_SQUASHFS} on the medium with UUID {uuid}."));
             ("", false)
         }
     };
@@ -59,7 +60,7 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
     line(&format!("    linux /{kernel}{arguments}"));
     line(&format!(
         "    initrd /{front}{}",
-        if second { format!(" newc:squashfs.img:/{runtime}") } else { String::new() }
+        if second { format!(" newc:{SQUASHFS}:/{runtime}") } else { String::new() }
     ));
     line("}");
 
@@ -67,9 +68,7 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
     line("\n# PXELINUX: pxelinux.cfg/default");
     if second {
         line("# It takes archives only: make one with");
-        line(&format!(
-            "#   ln {runtime} squashfs.img && echo squashfs.img | cpio -o -H newc >{runtime}.cpio"
-        ));
+        line(&format!("#   ln {runtime} {SQUASHFS} && echo {SQUASHFS} | cpio -o -H newc >{runtime}.cpio"));
     }
     line(&format!("LABEL {}", title.replace(' ', "-")));
     line(&format!("    KERNEL {kernel}"));
@@ -85,7 +84,7 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
     line(&format!("kernel {kernel} initrd=initrd.magic{arguments}"));
     line(&format!("initrd {front}"));
     if second {
-        line(&format!("initrd {runtime} /squashfs.img"));
+        line(&format!("initrd {runtime} /{SQUASHFS}"));
     }
     line("boot");
     text

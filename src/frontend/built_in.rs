@@ -51,7 +51,7 @@ pub fn check_runtime(runtime: &RuntimeFrom) -> Result<(), Error> {
 #[must_use]
 pub fn cmdline(plan: &Plan) -> String {
     let root = match &plan.runtime {
-        RuntimeFrom::Initramfs => "/squashfs.img".to_owned(),
+        RuntimeFrom::Initramfs => format!("/{}", paths::SQUASHFS),
         RuntimeFrom::Retained => "retained".to_owned(),
         RuntimeFrom::Network(address) => address.clone(),
         RuntimeFrom::Label(label) => format!("LABEL={label}"),

@@ -182,7 +182,7 @@ fn check_root(root: &str) -> Result<()> {
     let Some(file) = root.strip_prefix("live:").filter(|file| file.starts_with('/')) else {
         return Err(failure(
             format!("root={root} does not name the runtime"),
-            "remove root= from the kernel's command line, or write root=live:/squashfs.img",
+            format!("remove root= from the kernel's command line, or write {}", paths::ROOT_ARGUMENT),
         ));
     };
     let own = Path::new("/").join(paths::SQUASHFS);
@@ -190,13 +190,13 @@ fn check_root(root: &str) -> Result<()> {
     if !file.is_file() {
         return Err(if file == own {
             failure(
-                "the initramfs has no /squashfs.img",
+                format!("the initramfs has no {}", own.display()),
                 "the image is incomplete, or it was not unpacked completely for lack of memory",
             )
         } else {
             failure(
                 format!("root=live:{}: no such file in the initramfs", file.display()),
-                "remove root=, or write root=live:/squashfs.img",
+                format!("remove root=, or write {}", paths::ROOT_ARGUMENT),
             )
         });
     }

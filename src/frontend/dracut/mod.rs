@@ -94,7 +94,7 @@ pub fn cmdline(plan: &Plan<'_>, arguments: Option<&str>) -> String {
 /// dracut's name for where the runtime is.
 fn root(runtime: &RuntimeFrom) -> String {
     match runtime {
-        RuntimeFrom::Initramfs | RuntimeFrom::Retained => "live:/squashfs.img".to_owned(),
+        RuntimeFrom::Initramfs | RuntimeFrom::Retained => format!("live:/{}", paths::SQUASHFS),
         RuntimeFrom::Network(address) => format!("live:{address}"),
         RuntimeFrom::Label(label) => format!("live:LABEL={label}"),
         RuntimeFrom::Uuid(uuid) => format!("live:UUID={uuid}"),

@@ -114,7 +114,7 @@ fn overlay(lower: &Path, places: &Places, loaded: &Loaded) -> Result<()> {
     ))?;
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-    sys::mount_at("LiveOS_rootfs", &places.root, "overlay", sys::MS_NOATIME, &options).map_err(failed(
+    sys::mount_at(paths::OVERLAY, &places.root, "overlay", sys::MS_NOATIME, &options).map_err(failed(
         format!("mounting an overlayfs{}", loaded.why()),
         "the image may have been made for a device-mapper snapshot: add rd.live.overlay.overlayfs=0 rd.overlayfs=0 to the \
          command line, or convert it with --overlay overlayfs",

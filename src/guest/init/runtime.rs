@@ -29,7 +29,7 @@ pub(super) fn find(arguments: &Arguments, config: &Config, loaded: &Loaded) -> R
     if !root.is_empty() && live.is_empty() && !config.retained {
         return Err(failure(
             format!("the command line has root={root}, but this image boots from root=live:…"),
-            "remove root=, or write root=live:/squashfs.img",
+            format!("remove root=, or write {}", paths::ROOT_ARGUMENT),
         ));
     }
     if config.retained && (live.is_empty() || live == "retained") {
@@ -64,10 +64,13 @@ fn in_initramfs(live: &str) -> Result<Squashfs> {
         return Ok(Squashfs { own: file == own, file, offset: 0, size: 0 });
     }
     let hint = if own.is_file() {
-        "write root=live:/squashfs.img, which exists"
+        format!("write {}, which exists", paths::ROOT_ARGUMENT)
     } else {
-        "if the kernel's log says 'Initramfs unpacking failed', give the machine more memory or add \
-         root=live:/squashfs.img to the kernel's command line; otherwise the image may be truncated"
+        format!(
+            "if the kernel's log says 'Initramfs unpacking failed', give the machine more memory or add {} to the kernel's \
+             command line; otherwise the image may be truncated",
+            paths::ROOT_ARGUMENT
+        )
     };
     Err(failure(format!("root=live:{}: no such file in the initramfs", file.display()), hint))
 }

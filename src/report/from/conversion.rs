@@ -2,6 +2,7 @@
 
 use super::ram::possible;
 use super::{encodings, image_file};
+use crate::contract::paths;
 use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
 use crate::convert::{self, FormatReason, FrontEndKind, FrontEndReason, New, Note, RuntimeFacts};
 use crate::image::split::Split;
@@ -59,19 +60,19 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
 
 fn new_file(path: String, new: &New) -> ImageFile {
     let runtime = match new.runtime {
-        RuntimeFacts::Btrfs(_) => "the runtime: LiveOS/rootfs.img, a btrfs file system",
+        RuntimeFacts::Btrfs(_) => &format!("the runtime: {}, a btrfs file system", paths::ROOTFS),
         RuntimeFacts::Squashfs(_) => "the runtime: the squashfs itself",
     };
     let (inside, separate) = if new.separate.is_some() { (0, new.squashfs) } else { (new.squashfs, 0) };
     let total = new.parts.total + separate;
     let parts = [
         ("early cpio", new.parts.early, "what the kernel reads before it unpacks anything, byte for byte"),
-        ("squashfs.img", inside, runtime),
+        (paths::SQUASHFS, inside, runtime),
         ("cpio around it", new.parts.squashfs_cpio - inside, "headers, padding, /etc/cmdline.d"),
         ("boot initramfs", new.parts.front_end, "mounts the runtime and starts the system's own init"),
         ("boot configuration", new.parts.bootconfig, "unchanged, byte for byte"),
         ("kernel and headers", new.parts.around, "what the initrd is packed in, as in the old image"),
-        ("squashfs.img, separate", separate, runtime),
+        (&format!("{}, separate", paths::SQUASHFS), separate, runtime),
     ];
     ImageFile { path, size: total, parts: Part::list(total, parts) }
 }
