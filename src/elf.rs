@@ -118,6 +118,20 @@ pub fn runs(kernel: &str, program: &str) -> bool {
         )
 }
 
+/// The machine that btrsquash itself was built for, as `uname -m` names it.
+#[must_use]
+pub const fn host_machine() -> &'static str {
+    if cfg!(target_arch = "x86") {
+        "i686"
+    } else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
+        "ppc64le"
+    } else if cfg!(target_arch = "powerpc64") {
+        "ppc64"
+    } else {
+        std::env::consts::ARCH
+    }
+}
+
 /// The section headers of an ELF file in memory.
 pub(crate) struct Object<'a> {
     bytes: &'a [u8],

@@ -40,9 +40,10 @@ pub fn of(from: &mut dyn Read) -> io::Result<(u64, u64)> {
         }
         size += filled as u64;
         let (stripes, rest) = buffer[..filled].split_at(filled / 32 * 32);
-        for stripe in stripes.as_chunks::<32>().0 {
-            for (lane, bytes) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0) {
-                *lane = round(*lane, u64::from_le_bytes(*bytes));
+        // The guest is built with rustc 1.85, which has no `as_chunks`.
+        for stripe in stripes.chunks_exact(32) {
+            for (lane, bytes) in lanes.iter_mut().zip(stripe.chunks_exact(8)) {
+                *lane = round(*lane, u64::from_le_bytes(bytes.try_into().unwrap_or_default()));
             }
         }
         if filled < CHUNK {

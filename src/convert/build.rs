@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
 
-use super::preflight::{Maker, Prepared};
+use super::maker::Maker;
+use super::preflight::Prepared;
 use super::request::{Layout, Request, Stage, Watch};
 use super::result::RuntimeFacts;
 use crate::btrfs::{self, Features};
@@ -16,7 +18,8 @@ use crate::codec::{self, Encoding};
 use crate::contract::{RuntimeFormat, paths};
 use crate::cores::Cores;
 use crate::error::Error;
-use crate::frontend::{FrontEnd, built_in, dracut};
+use crate::frontend::{self, FrontEnd, built_in, dracut};
+use crate::initrd;
 use crate::squashfs;
 
 /// The largest file that a newc archive can hold, in bytes.
@@ -223,7 +226,14 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
     let _core = cores.acquire();
     let plan = prepared.plan(request);
     let front_end = match &prepared.maker {
-        Maker::Dracut(found) => dracut::build(found, &plan)?,
+        Maker::Dracut(found) => {
+            let made = dracut::build(found, &plan)?;
+            // Before anything is written: what dracut packed has to run on the image's kernel.
+            let name = Path::new("the boot initramfs");
+            let packed = initrd::read(&made.cpio, name, &initrd::Limits::default(), &|_| ())?;
+            frontend::check_machine(&packed.tree, &prepared.architecture, &made.maker)?;
+            made
+        }
         Maker::BuiltIn => built_in::build(&plan)?,
         Maker::File(ready) => {
             let front_end = FrontEnd {

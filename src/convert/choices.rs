@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::preflight::Maker;
+use super::maker::Maker;
 use super::request::Request;
 use crate::btrfs::Features;
 use crate::codec::{Compression, Encoding};
@@ -115,6 +115,13 @@ pub enum FrontEndReason {
     Retained,
     /// The host has a dracut with dmsquash-live.
     HostHasDracut,
+    /// The host's dracut packs programs that the image's kernel cannot run.
+    OtherMachine {
+        /// The machine of the image's kernel, as `uname -m` names it.
+        kernel: String,
+        /// The host's.
+        host: &'static str,
+    },
     /// dracut cannot be used, with the reason.
     NoDracut(String),
 }

@@ -8,6 +8,7 @@ mod build;
 mod choices;
 mod delivery;
 pub mod layout;
+mod maker;
 mod preflight;
 mod request;
 mod result;

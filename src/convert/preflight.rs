@@ -1,40 +1,28 @@
 //! Everything that can be decided before the slow work, so that what cannot be converted fails at once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::choices::{self, Choice, FrontEndKind, FrontEndReason};
-use super::request::{FrontEndChoice, Layout, Request, Stage, Watch};
+use super::choices::{self, Choice};
+use super::maker::{self, Maker, ReadyMade};
+use super::request::{Layout, Request, Stage, Watch};
 use super::result::{Note, Old};
 use super::tuning;
 use crate::bytes::ReadAt;
 use crate::codec::{Compression, Encoding};
 use crate::container::{Input, Wrapper};
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom, paths};
+use crate::elf;
 use crate::error::Error;
-use crate::frontend::{Plan, built_in, dracut};
+use crate::frontend::Plan;
 use crate::image::classify::{Classification, InsideKind, Sign, Verdict};
 use crate::image::split::{self, Split};
 use crate::image::{self, Opened, expand, parts};
-use crate::initrd::{self, Initrd};
+use crate::initrd::Initrd;
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
 use crate::ram::{Facts, Kernel as TypicalKernel, Machine};
 use crate::tree::{Tree, display};
-
-/// What makes the boot initramfs.
-pub(super) enum Maker {
-    Dracut(dracut::Dracut),
-    BuiltIn,
-    File(Box<ReadyMade>),
-}
-
-/// A boot initramfs given by the user.
-pub(super) struct ReadyMade {
-    pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
-    pub(super) image: Initrd,
-}
 
 /// All that is known before the slow work.
 pub(super) struct Prepared {
@@ -56,6 +44,8 @@ pub(super) struct Prepared {
     pub(super) overlay: Overlay,
     /// What the squashfs holds.
     pub(super) format: RuntimeFormat,
+    /// The machine of the kernels, as `uname -m` names it.
+    pub(super) architecture: String,
     /// The old init, as an absolute path in the runtime.
     pub(super) init: String,
     /// Paths of early files, which the front-end must not copy over the runtime: it may hold them in another version.
@@ -82,6 +72,7 @@ impl Prepared {
     pub(super) fn plan<'a>(&'a self, request: &Request) -> Plan<'a> {
         Plan {
             kernels: &self.modules,
+            machine: &self.architecture,
             overlay: self.overlay,
             format: self.format,
             late_modules: self.late_modules(request),
@@ -111,9 +102,11 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     check_interpreter(&image, class.started.as_deref().unwrap_or("/init"))
         .map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
-    let (maker, choice) = choose_maker(request, &class)?;
+    let ready = maker::ready_made(request)?;
+    let kernels = find_kernels(request, &image, ready.as_ref())?;
+    let architecture = architecture(&kernels, &class)?;
+    let (maker, choice) = maker::choose(request, &architecture, ready)?;
     choices.push(choice);
-    let kernels = find_kernels(request, &image, &maker)?;
     let Some((overlay, format)) = kernels.first().map(|kernel| (kernel.overlay, kernel.format)) else {
         return Err(Error::missing("no kernel to boot with was found in the image")
             .hint("name the kernel with --kernel VMLINUZ and its modules with --modules"));
@@ -152,6 +145,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         image,
         old,
         kernels,
+        architecture,
         maker,
         encoding,
         overlay,
@@ -221,15 +215,9 @@ fn check_outputs(request: &Request) -> Result<(), Error> {
 }
 
 /// The kernels that will boot the new image, with what each has to load to reach the runtime.
-fn find_kernels(request: &Request, image: &Initrd, maker: &Maker) -> Result<Vec<Kernel>, Error> {
-    match maker {
-        Maker::BuiltIn => built_in::check_runtime(&request.runtime)?,
-        Maker::Dracut(_) | Maker::File(_) => dracut::check_runtime(&request.runtime)?,
-    }
-    let ready_made: Option<(String, &Tree)> = match maker {
-        Maker::File(ready) => Some((ready.path.display().to_string(), &ready.image.tree)),
-        Maker::Dracut(_) | Maker::BuiltIn => None,
-    };
+fn find_kernels(request: &Request, image: &Initrd, ready: Option<&ReadyMade>) -> Result<Vec<Kernel>, Error> {
+    let ready_made: Option<(String, &Tree)> =
+        ready.map(|ready| (ready.path.display().to_string(), &ready.image.tree));
     let wanted = Wanted {
         format: request.format,
         overlay: request.overlay,
@@ -262,6 +250,28 @@ fn check_squashfs_root(tree: &Tree) -> Result<(), Error> {
         paths::LIVE
     ))
     .hint("use --runtime-format btrfs"))
+}
+
+/// The machine of the kernels, which decides what the boot initramfs has to be built for. What the init is for may differ:
+/// a 64-bit kernel runs 32-bit programs too.
+fn architecture(kernels: &[Kernel], class: &Classification) -> Result<String, Error> {
+    let mut machines: Vec<&str> = kernels.iter().filter_map(|k| k.facts.architecture.as_deref()).collect();
+    machines.dedup();
+    match machines.as_slice() {
+        [] => Ok(class.architecture.clone().unwrap_or_else(|| elf::host_machine().to_owned())),
+        [one] => match class.architecture.as_deref() {
+            Some(program) if !elf::runs(one, program) => Err(Error::input(format!(
+                "the kernel is for {one} and cannot run the image's init, which is for {program}"
+            ))
+            .hint("give the kernel that this image is booted with, and the modules of that kernel")),
+            _ => Ok((*one).to_owned()),
+        },
+        several => Err(Error::usage(format!(
+            "the kernels are for different machines ({}), and one boot initramfs cannot serve both",
+            several.join(", ")
+        ))
+        .hint("name the kernel to boot with by --kernel, and convert once for each machine")),
+    }
 }
 
 /// What the user should know: about the old image, its kernels, its init and a given front-end.
@@ -373,50 +383,4 @@ fn system_inside(class: &Classification) -> String {
         _ => "is mounted by the image's own programs",
     };
     format!("{sign}: a {} that {why}", largest.kind)
-}
-
-fn choose_maker(request: &Request, class: &Classification) -> Result<(Maker, Choice), Error> {
-    let arch = class.architecture.as_deref().unwrap_or(std::env::consts::ARCH);
-    let built_in = |why| (Maker::BuiltIn, Choice::FrontEnd(FrontEndKind::BuiltIn, why));
-    let dracut = |found: dracut::Dracut, why| {
-        let kind = FrontEndKind::Dracut(found.version.clone());
-        (Maker::Dracut(found), Choice::FrontEnd(kind, why))
-    };
-    Ok(match &request.front_end {
-        FrontEndChoice::File(path) => {
-            let maker = Maker::File(Box::new(ready_made(path, &request.limits)?));
-            let kind = FrontEndKind::ReadyMade(path.clone());
-            (maker, Choice::FrontEnd(kind, FrontEndReason::Requested))
-        }
-        FrontEndChoice::Dracut { root } => dracut(dracut::find(root.as_deref())?, FrontEndReason::Requested),
-        FrontEndChoice::BuiltIn => {
-            built_in::check(arch)?;
-            built_in(FrontEndReason::Requested)
-        }
-        FrontEndChoice::Auto if request.runtime == RuntimeFrom::Retained => {
-            built_in::check(arch)?;
-            built_in(FrontEndReason::Retained)
-        }
-        FrontEndChoice::Auto => match dracut::find(None) {
-            Ok(found) => dracut(found, FrontEndReason::HostHasDracut),
-            Err(missing) => {
-                built_in::check(arch)
-                    .map_err(|e| Error { hint: missing.hint.clone().or(e.hint.clone()), ..e })?;
-                built_in(FrontEndReason::NoDracut(missing.what))
-            }
-        },
-    })
-}
-
-/// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
-fn ready_made(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
-    let limits = initrd::Limits { accept_partial: false, ..*limits };
-    let image = initrd::read(&bytes, path, &limits, &|_| ())?;
-    if image.tree.resolve("init").is_none() {
-        return Err(Error::input("has no /init for the kernel to start")
-            .file(path)
-            .hint("give a complete initramfs, such as dracut --add dmsquash-live makes"));
-    }
-    Ok(ReadyMade { path: path.to_owned(), bytes, image })
 }

@@ -3,25 +3,18 @@
 use std::io;
 
 use super::common::{check_init, config, directories, not_carried, notes, plain};
-use super::{FrontEnd, GUEST, Plan};
+use super::{FrontEnd, Plan, guest};
 use crate::contract::{self, Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
 use crate::tree::{Device, Node};
 
-/// Fails where the built-in front-end cannot boot an image of this architecture (as `uname -m` names it).
+/// Fails if this btrsquash was built without the boot program for kernels of this machine (as `uname -m` names it).
 ///
 /// # Errors
-/// [`crate::error::Kind::Missing`] where it is another than btrsquash's own.
-pub fn check(arch: &str) -> Result<(), Error> {
-    let own = std::env::consts::ARCH;
-    let same =
-        arch == own || (own == "x86_64" && matches!(arch, "amd64")) || (own == "aarch64" && arch == "arm64");
-    if same {
-        return Ok(());
-    }
-    Err(Error::missing(format!("the image is for {arch}, and the built-in front-end of this btrsquash is for {own}"))
-        .hint("use a btrsquash built for that architecture, or --dracut-root with a root of the image's distribution"))
+/// [`crate::error::Kind::Missing`] with how to get it.
+pub(crate) fn check(machine: &str) -> Result<(), Error> {
+    guest::program(machine).map(drop)
 }
 
 /// Refuses a runtime that the built-in front-end cannot reach, or whose place cannot be written for it.
@@ -80,9 +73,10 @@ pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
         kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
     }
     let (directories, left_out) = directories(plan.tree);
-    let cpio = archive(plan, &directories)
+    let program = guest::program(plan.machine)?;
+    let cpio = archive(plan, &program, &directories)
         .map_err(|e| Error::input(format!("the boot initramfs cannot be written: {e}")))?;
-    let mut said = vec![format!("its init is btrsquash's own, {} bytes, static", GUEST.len())];
+    let mut said = vec![format!("its init is btrsquash's own, {} bytes, static", program.len())];
     said.extend(notes(left_out));
     if plan.runtime == RuntimeFrom::Retained {
         said.push("boot with retain_initrd on the kernel's command line".into());
@@ -90,7 +84,11 @@ pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     Ok(FrontEnd { cpio, maker: format!("built-in {}", env!("CARGO_PKG_VERSION")), notes: said })
 }
 
-fn archive(plan: &Plan<'_>, directories: &[(Vec<u8>, &crate::tree::Inode)]) -> io::Result<Vec<u8>> {
+fn archive(
+    plan: &Plan<'_>,
+    program: &[u8],
+    directories: &[(Vec<u8>, &crate::tree::Inode)],
+) -> io::Result<Vec<u8>> {
     let mut newc = NewcWriter::new(Vec::new(), plan.time);
     let root = plan.tree.inode(plan.tree.root);
     newc.owner(root.uid, root.gid);
@@ -111,7 +109,7 @@ fn archive(plan: &Plan<'_>, directories: &[(Vec<u8>, &crate::tree::Inode)]) -> i
     }
     // The kernel's own initramfs has it too, unless it was built with another.
     newc.device("dev/console", 0o600, &Node::CharDevice(Device { major: 5, minor: 1 }))?;
-    newc.file(paths::INIT, 0o755, GUEST)?;
+    newc.file(paths::INIT, 0o755, program)?;
     for kernel in plan.kernels {
         let directory = format!("{}/{}", paths::MODULES, kernel.version);
         newc.directory(&directory, 0o755)?;
@@ -138,6 +136,7 @@ mod tests {
     use super::super::common::MAX_DIRECTORIES;
     use super::*;
     use crate::contract::{Config, Handover};
+    use crate::elf;
     use crate::initrd;
     use crate::kernel::{KernelModules, Module};
     use crate::tree::{Inode, InodeId, Tree};
@@ -159,6 +158,7 @@ mod tests {
 
     fn plan<'a>(kernels: &'a [KernelModules], tree: &'a Tree) -> Plan<'a> {
         Plan {
+            machine: elf::host_machine(),
             kernels,
             overlay: Overlay::DeviceMapper,
             format: RuntimeFormat::Btrfs,
@@ -186,7 +186,7 @@ mod tests {
         let made = build(&plan(&kernels, &runtime)).unwrap();
         let tree = read(&made.cpio);
         let content = |path: &str| tree.read(tree.get(path).unwrap(), 1 << 24).unwrap().unwrap();
-        assert_eq!(content("init"), GUEST);
+        assert_eq!(content("init"), guest::program(elf::host_machine()).unwrap());
         assert_eq!(content(".btrsquash/modules/6.1.0/order"), b"loop.ko\nsquashfs.ko\n");
         assert_eq!(content(".btrsquash/modules/6.1.0/squashfs.ko"), [1, 2, 3]);
         assert!(tree.get(".btrsquash/modules/6.1.0/btrfs.ko").is_none());

@@ -1,8 +1,10 @@
 //! The boot initramfs: it mounts the runtime, makes it writable and hands over to the old init.
 
+mod architecture;
 pub mod built_in;
 mod common;
 pub mod dracut;
+pub(crate) mod guest;
 
 use std::sync::Arc;
 
@@ -10,16 +12,16 @@ use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::kernel::{KernelModules, Module};
 use crate::tree::Tree;
 
+pub(crate) use architecture::check as check_machine;
 pub use common::{checksum_file, retained_file};
-
-/// The program that is put into images (src/guest), built by src/build.rs.
-pub(crate) const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
 
 /// What a boot initramfs has to do.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
     /// The kernels it has to boot with, at least one.
     pub kernels: &'a [KernelModules],
+    /// Their machine as `uname -m` names it.
+    pub machine: &'a str,
     /// The overlay to use unless the command line asks for the other one.
     pub overlay: Overlay,
     /// What the squashfs holds.

@@ -167,6 +167,26 @@ impl KernelFile {
     }
 }
 
+/// The machine of a kernel file as `uname -m` names it, by its header; `None` if that is not known.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`] if the file cannot be read or is not a regular file.
+pub fn machine(path: &Path) -> Result<Option<&'static str>, Error> {
+    let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
+    if !path.metadata().map_err(usage)?.is_file() {
+        return Err(Error::usage("not a regular file").file(path));
+    }
+    let mut head = Vec::new();
+    File::open(path).map_err(usage)?.take(vmlinuz::HEAD).read_to_end(&mut head).map_err(usage)?;
+    if let Some(found) = vmlinuz::machine(&head) {
+        return Ok(Some(found));
+    }
+    // arm64's and RISC-V's Image.gz.
+    let mut unpacked = crate::codec::unpack_prefix(&head, vmlinuz::HEAD);
+    unpacked.truncate(vmlinuz::HEAD as usize);
+    Ok(vmlinuz::machine(&unpacked))
+}
+
 impl Facts {
     /// All that a kernel file says about itself. Unpacks the kernel, which takes about a second.
     ///

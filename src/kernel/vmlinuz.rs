@@ -139,7 +139,38 @@ pub(super) fn machine(file: &[u8]) -> Option<&'static str> {
     if let Some((machine, ..)) = image_header(file) {
         return Some(machine);
     }
-    crate::elf::machine_of(file)
+    // arch/arm/boot/compressed/head.S: the magic number of a zImage.
+    if file.get(0x24..0x28) == Some(&0x016f_2818_u32.to_le_bytes()) {
+        return Some("arm");
+    }
+    // arch/s390/boot/head.S.
+    if file.get(S390_MARK..S390_MARK + 6) == Some(b"S390EP") {
+        return Some("s390x");
+    }
+    efi_machine(file).or_else(|| crate::elf::machine_of(file))
+}
+
+/// Where an s390x kernel is marked as one.
+const S390_MARK: usize = 0x10008;
+/// So many bytes of a kernel file are enough for [`machine`].
+pub(super) const HEAD: u64 = 128 << 10;
+
+/// The machine of an EFI program (PE's IMAGE_FILE_MACHINE), which is what a compressed kernel for arm64, RISC-V or
+/// LoongArch is.
+fn efi_machine(file: &[u8]) -> Option<&'static str> {
+    let at = u32::from_le_bytes(file.get(0x3c..0x40)?.try_into().ok()?) as usize;
+    let header = file.get(at..at.checked_add(6)?)?;
+    if !file.starts_with(b"MZ") || !header.starts_with(b"PE\0\0") {
+        return None;
+    }
+    match u16::from_le_bytes([header[4], header[5]]) {
+        0x8664 => Some("x86_64"),
+        0x014c => Some("i686"),
+        0xaa64 => Some("aarch64"),
+        0x5064 => Some("riscv64"),
+        0x6264 => Some("loongarch64"),
+        _ => None,
+    }
 }
 
 /// The page size that the header of an arm64 `Image` names.
@@ -281,6 +312,33 @@ mod tests {
         assert_eq!(decompressors(&[0; 500]), None);
     }
 
+    #[test]
+    fn the_header_tells_the_machine_the_pages_and_the_size() {
+        let image = |magic: &[u8], flags: u64| {
+            let mut file = vec![0; 64];
+            file[16..24].copy_from_slice(&(40_u64 << 20).to_le_bytes());
+            file[24..32].copy_from_slice(&flags.to_le_bytes());
+            file[56..60].copy_from_slice(magic);
+            file
+        };
+        let arm64 = image(b"ARM\x64", 0b110);
+        assert_eq!((machine(&arm64), page_size(&arm64)), (Some("aarch64"), Some(64 << 10)));
+        assert_eq!(image_size(&arm64), Some(ImageSize::Whole(40 << 20)));
+        let riscv = image(b"RSC\x05", 0);
+        assert_eq!((machine(&riscv), page_size(&riscv)), (Some("riscv64"), None));
+        let mut x86 = bzimage(b"6.1.0\0", b"");
+        assert_eq!(machine(&x86), Some("i686"));
+        x86[0x236] = 1;
+        assert_eq!(machine(&x86), Some("x86_64"));
+        let mut zimage = vec![0; 64];
+        zimage[0x24..0x28].copy_from_slice(&0x016f_2818_u32.to_le_bytes());
+        assert_eq!(machine(&zimage), Some("arm"));
+        let mut s390 = vec![0; S390_MARK];
+        s390.extend(b"S390EP");
+        assert_eq!(machine(&s390), Some("s390x"));
+        assert_eq!(machine(b"no kernel"), None);
+    }
+
     proptest! {
         #[test]
         fn never_panics(at in 0_usize..1100, with in proptest::collection::vec(any::<u8>(), 0..12), cut in 0_usize..1200) {
@@ -291,6 +349,7 @@ mod tests {
             file.truncate(cut);
             let mut unpacked = Unpacked::default();
             let _ = release(&file, &mut unpacked);
+            let _ = (machine(&file), page_size(&file), image_size(&file));
             if let Some(kernel) = unpacked.get(&file) {
                 let _ = (embedded_config(kernel), decompressors(kernel));
             }

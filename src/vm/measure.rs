@@ -12,13 +12,12 @@ use std::path::Path;
 use super::{BootOptions, Outcome, boot, qemu};
 use crate::bytes::ReadAt;
 use crate::error::Error;
+use crate::frontend::guest;
 use crate::initrd::{self, NewcWriter};
 use crate::ram::Phase;
 use crate::scratch::Directory;
 
-/// The probe, compiled by src/build.rs for the architecture that btrsquash itself is built for.
-const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
-/// Its path in the copy. src/guest/probe.rs has the same paths, and removes both files before init runs.
+/// The path of the probe in the copy. src/guest/probe.rs has the same paths, and removes both files before init runs.
 const PATH: &str = crate::contract::paths::PROBE;
 /// The file that names the program that it starts.
 const NEXT: &str = crate::contract::paths::PROBE_NEXT;
@@ -82,32 +81,32 @@ pub struct Measurement {
 /// Boots a copy of the image with a probe in it, and removes the copy.
 ///
 /// # Errors
-/// Those of [`boot`]; [`crate::error::Kind::Missing`] if the kernel is for another architecture than btrsquash, so that
-/// its probe cannot run.
+/// Those of [`boot`]; [`crate::error::Kind::Missing`] if QEMU's machine for the kernel has no second serial port, or if
+/// btrsquash was built without a probe for it.
 pub fn measure(options: &BootOptions) -> Result<Measurement, Error> {
     let machine = qemu::machine(&options.kernel)?;
-    if !machine.is_own() || machine.console != "ttyS0" {
+    if !machine.has_second_serial() {
         return Err(Error::missing(format!(
-            "the probe of this btrsquash runs on {} with a second serial port ttyS1, but the kernel is for another \
-             machine",
-            std::env::consts::ARCH
+            "--measure needs a second serial port, which QEMU's machine for {} does not have",
+            machine.architecture
         ))
         .file(&options.kernel)
-        .hint("use --find-min, which needs no probe"));
+        .hint("use --find-min, which needs none"));
     }
+    let probe = guest::program(machine.architecture)?;
     let (append, next) = command_line(&options.append);
     let temporary =
         |e: io::Error| Error::input(format!("a temporary copy of the image cannot be written: {e}"));
     let folder = Directory::new(None).map_err(temporary)?;
     let copy = folder.path().join("initrd");
     let serial = folder.path().join("serial");
-    with_probe(&options.initrd, &copy, &next)?;
+    with_probe(&options.initrd, &copy, &probe, &next)?;
     let changed =
         BootOptions { initrd: copy, append, second_serial: Some(serial.clone()), ..options.clone() };
     let outcome = boot(&changed)?;
     let written = fs::read(&serial).unwrap_or_default();
     let log = Log::parse(&String::from_utf8_lossy(&written));
-    let (moments, notes) = log.moments(options.memory_mib << 20);
+    let (moments, notes) = log.moments(options.memory_mib << 20, probe.len() as u64);
     Ok(Measurement { outcome, moments, notes })
 }
 
@@ -135,7 +134,7 @@ fn command_line(append: &str) -> (String, String) {
 
 /// Writes `image` to `copy`, with the probe as its last segment. A boot configuration stays at the end, where the
 /// kernel looks for it.
-fn with_probe(image: &Path, copy: &Path, next: &str) -> Result<(), Error> {
+fn with_probe(image: &Path, copy: &Path, probe: &[u8], next: &str) -> Result<(), Error> {
     let mut from = initrd::open(image)?;
     let len = ReadAt::len(&from);
     let bootconfig = initrd::bootconfig(&from);
@@ -145,7 +144,7 @@ fn with_probe(image: &Path, copy: &Path, next: &str) -> Result<(), Error> {
         io::copy(&mut (&mut from).take(end), &mut out)?;
         out.write_all(&[0; 4][..(end.next_multiple_of(4) - end) as usize])?;
         let mut newc = NewcWriter::new(Vec::new(), 0);
-        newc.file(PATH, 0o755, PROBE)?;
+        newc.file(PATH, 0o755, probe)?;
         newc.file(NEXT, 0o644, next.as_bytes())?;
         let mut segment = newc.finish()?;
         segment.resize(segment.len().next_multiple_of(4), 0);
@@ -251,7 +250,7 @@ impl Log {
         log
     }
 
-    fn moments(&self, memory: u64) -> (Vec<Moment>, Vec<Note>) {
+    fn moments(&self, memory: u64, probe: u64) -> (Vec<Moment>, Vec<Note>) {
         let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) else {
             return (Vec::new(), vec![Note::Silent]);
         };
@@ -290,7 +289,7 @@ impl Log {
             count: self.samples.len() as u64,
             first: first.time,
             last: last.time,
-            probe: PROBE.len() as u64,
+            probe,
         });
         (moments, notes)
     }
@@ -320,7 +319,7 @@ mod tests {
         bytes.extend(configuration.iter().map(|&b| u32::from(b)).sum::<u32>().to_le_bytes());
         bytes.extend(b"#BOOTCONFIG\n");
         fs::write(&image, &bytes).unwrap();
-        with_probe(&image, &copy, "/init").unwrap();
+        with_probe(&image, &copy, b"probe", "/init").unwrap();
         let copied = fs::read(&copy).unwrap();
         let read = initrd::read(&copied, &copy, &initrd::Limits::default(), &|_| ()).unwrap();
         for path in ["init", PATH, NEXT] {
@@ -340,7 +339,7 @@ mod tests {
              @ 1400 moved 200000 95000 110000 0 60000 50000 1000 0 9\r\n\
              @ 1500 mo",
         );
-        let (moments, notes) = log.moments(229_376 << 10);
+        let (moments, notes) = log.moments(229_376 << 10, 1 << 20);
         let when: Vec<When> = moments.iter().map(|moment| moment.when).collect();
         let [starts, unpacked, freed, init, screen] = Phase::ALL.map(When::Phase);
         assert_eq!(when, [starts, unpacked, freed, init, When::LeastAvailable(1300), screen]);
@@ -349,6 +348,6 @@ mod tests {
         assert_eq!((moments[2].used, moments[2].measured), (118_376 << 10, true));
         assert_eq!((moments[1].used, moments[1].measured), ((118_376 + 51_556) << 10, false));
         assert_eq!(notes.len(), 3);
-        assert!(Log::parse("").moments(1).0.is_empty());
+        assert!(Log::parse("").moments(1, 1).0.is_empty());
     }
 }

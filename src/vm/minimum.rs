@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Accelerator, BootOptions, Verdict, boot};
+use super::{Accelerator, BootOptions, Verdict, boot, qemu};
 use crate::error::Error;
 use crate::ram::{self, Rootfs};
 
@@ -20,6 +20,15 @@ pub struct Range {
 }
 
 impl Range {
+    /// The range in steps that a machine allows, whose memory comes in multiples of `unit` MiB.
+    #[must_use]
+    pub fn in_units(self, unit: u64) -> Self {
+        let unit = unit.max(1);
+        let step = self.step.max(1).next_multiple_of(unit);
+        let from = self.from.next_multiple_of(unit);
+        Self { step, from, to: self.to.next_multiple_of(unit).max(from), ..self }
+    }
+
     /// The range around the minimum that the model computed, bytes.
     #[must_use]
     pub fn around(minimum: u64, step: u64) -> Self {
@@ -96,8 +105,11 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
         Verdict::Emergency(_) => "emergency shell".into(),
         Verdict::FrontEnd(_) => "the boot initramfs gave up".into(),
         Verdict::Failed(_) => "the console matched --fail".into(),
-        // Without the memory for its own start or for the image, nothing is said at all.
-        Verdict::Exited(_) if console.is_empty() => "kernel and image do not fit into memory".into(),
+        // QEMU itself says what it does not accept; without memory for the kernel's start or the image nothing is said.
+        Verdict::Exited(how) if console.is_empty() => match how.split_once(": ") {
+            Some((_, message)) => message.lines().last().unwrap_or(message).to_owned(),
+            None => "kernel and image do not fit into memory".into(),
+        },
         Verdict::Exited(_) => "QEMU ended".into(),
         Verdict::TimedOut if console.is_empty() => "the kernel does not start".into(),
         Verdict::TimedOut => "timed out".into(),
@@ -119,6 +131,7 @@ pub fn find_min(
     tried: &dyn Fn(&Attempt),
 ) -> Result<Minimum, Error> {
     let rootfs = ram::rootfs(&options.append, true);
+    let range = range.in_units(qemu::machine(&options.kernel)?.memory_step);
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut accelerator = None;
     let mut patience = options.timeout;
@@ -212,6 +225,30 @@ mod tests {
         assert_eq!(found(Range { from: 16, to: 64, step: 4, open: true }, 300).0, Some(300));
         assert_eq!(found(Range { from: 16, to: 64, step: 4, open: true }, u64::MAX).0, None);
         assert_eq!(found(Range { from: 70, to: 64, step: 0, open: false }, 10).0, Some(70));
+    }
+
+    #[test]
+    fn a_machine_with_large_units_is_searched_in_them() {
+        let range = Range { from: 112, to: 300, step: 16, open: true }.in_units(256);
+        assert_eq!(range, Range { from: 256, to: 512, step: 256, open: true });
+        assert_eq!(Range { from: 16, to: 64, step: 16, open: false }.in_units(1).step, 16);
+        for needs in [1, 256, 257, 1000] {
+            let (least, tried) = found(range, needs);
+            assert_eq!(least, Some(needs.next_multiple_of(256).max(256)));
+            assert!(tried.iter().all(|mib| mib % 256 == 0), "{tried:?}");
+        }
+    }
+
+    #[test]
+    fn qemu_says_itself_what_it_does_not_accept() {
+        let ended =
+            Verdict::Exited("exit status: 1: qemu-system-ppc64: Memory size 0x7000000 is not aligned".into());
+        assert_eq!(
+            why(&ended, b"", Rootfs::Tmpfs),
+            "qemu-system-ppc64: Memory size 0x7000000 is not aligned"
+        );
+        let ended = Verdict::Exited("exit status: 1".into());
+        assert!(why(&ended, b"", Rootfs::Tmpfs).contains("do not fit"));
     }
 
     #[test]

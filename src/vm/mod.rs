@@ -67,6 +67,8 @@ const TAIL: usize = 20;
 const REST_OF_LINE: Duration = Duration::from_millis(700);
 /// How long the console is read after a failure: what explains it often comes right behind the line that shows it.
 const AFTERWARDS: Duration = Duration::from_millis(700);
+/// So many bytes of the console are read at most after what ended the boot.
+const MOST_AFTERWARDS: usize = 1 << 20;
 /// How long a machine goes on after success where a second serial port is listened to: a few lines of that too.
 const LAST_WORDS: Duration = Duration::from_millis(400);
 
@@ -137,7 +139,13 @@ pub fn boot(options: &BootOptions) -> Result<Outcome, Error> {
         _ => AFTERWARDS,
     };
     let until = Instant::now() + patience;
+    // What is waiting to be read counts too, but a guest that never stops printing must not keep it up.
+    let mut waiting = MOST_AFTERWARDS;
     while let qemu::Output::Bytes(bytes) = running.output(until.saturating_duration_since(Instant::now())) {
+        waiting = waiting.saturating_sub(bytes.len());
+        if waiting == 0 {
+            break;
+        }
         if let Some(log) = &mut log {
             let _ = log.write_all(&bytes);
         }

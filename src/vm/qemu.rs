@@ -10,7 +10,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::elf;
 use crate::error::Error;
+use crate::kernel;
 use crate::scratch::Process;
 
 /// The machine a kernel is for.
@@ -24,8 +26,10 @@ pub struct Machine {
     pub board: &'static [&'static str],
     /// The serial console's name in Linux.
     pub console: &'static str,
-    /// The architecture, as Rust names it.
-    arch: &'static str,
+    /// Memory comes in multiples of so many MiB.
+    pub memory_step: u64,
+    /// The architecture, as `uname -m` names it.
+    pub architecture: &'static str,
 }
 
 const X86: Machine = Machine {
@@ -33,62 +37,95 @@ const X86: Machine = Machine {
     package: "qemu-system-x86",
     board: &[],
     console: "ttyS0",
-    arch: "x86_64",
+    memory_step: 1,
+    architecture: "x86_64",
 };
-const ARM64: Machine = Machine {
-    program: "qemu-system-aarch64",
-    package: "qemu-system-arm",
-    board: &["-M", "virt", "-cpu", "max"],
-    console: "ttyAMA0",
-    arch: "aarch64",
-};
-const PPC64: Machine = Machine {
+
+const MACHINES: [Machine; 8] = [
+    X86,
+    // The 64-bit machine runs 32-bit kernels too, under KVM as well.
+    Machine { architecture: "i686", ..X86 },
+    Machine {
+        program: "qemu-system-aarch64",
+        package: "qemu-system-arm",
+        board: &["-M", "virt", "-cpu", "max"],
+        console: "ttyAMA0",
+        memory_step: 1,
+        architecture: "aarch64",
+    },
+    Machine {
+        program: "qemu-system-arm",
+        package: "qemu-system-arm",
+        // A kernel without LPAE cannot reach the memory above 4 GiB that highmem=on puts the PCI bus into.
+        board: &["-M", "virt,highmem=off", "-cpu", "cortex-a15"],
+        console: "ttyAMA0",
+        memory_step: 1,
+        architecture: "arm",
+    },
+    PSERIES,
+    Machine { architecture: "ppc64", ..PSERIES },
+    Machine {
+        program: "qemu-system-riscv64",
+        package: "qemu-system-misc opensbi",
+        board: &["-M", "virt"],
+        console: "ttyS0",
+        memory_step: 1,
+        architecture: "riscv64",
+    },
+    Machine {
+        program: "qemu-system-s390x",
+        package: "qemu-system-misc",
+        board: &["-M", "s390-ccw-virtio"],
+        console: "ttysclp0",
+        memory_step: 1,
+        architecture: "s390x",
+    },
+];
+
+const PSERIES: Machine = Machine {
     program: "qemu-system-ppc64",
     package: "qemu-system-ppc",
-    board: &[],
+    // Without these, QEMU warns about every mitigation that emulation does not have.
+    board: &["-M", "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"],
     console: "hvc0",
-    arch: "powerpc64",
+    // SPAPR_MEMORY_BLOCK_SIZE of hw/ppc/spapr.c.
+    memory_step: 256,
+    architecture: "ppc64le",
 };
 
 impl Machine {
-    /// Whether it is of the architecture that btrsquash itself runs on.
+    /// Whether the processor that btrsquash runs on can run its kernels, so that KVM may be possible.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.arch == std::env::consts::ARCH
+        let host = elf::host_machine();
+        self.architecture == host || (host == "x86_64" && self.architecture == "i686")
+    }
+
+    /// Whether it has a second serial port, which is `ttyS1` in Linux.
+    #[must_use]
+    pub fn has_second_serial(&self) -> bool {
+        self.program == X86.program
     }
 }
 
-/// The machine for a kernel, by the start of its file: x86's boot protocol (`HdrS`), arm64's header (`ARM\x64`, also
-/// inside gzip), or a PowerPC ELF file.
+/// The machine for a kernel, by the header of its file.
 ///
 /// # Errors
-/// Where the file cannot be read or is no kernel that is known here.
+/// [`crate::error::Kind::Usage`] if the file cannot be read, [`crate::error::Kind::Input`] if it is not a kernel for a
+/// machine that is known here.
 pub fn machine(kernel: &Path) -> Result<Machine, Error> {
-    let unknown = || {
-        Error::input("is no kernel that can be booted here: x86, arm64 and ppc64 are known")
+    let architecture = kernel::machine(kernel)?;
+    let found = MACHINES.iter().find(|machine| Some(machine.architecture) == architecture);
+    found.copied().ok_or_else(|| {
+        let known: Vec<&str> = MACHINES.iter().map(|machine| machine.architecture).collect();
+        let what = match architecture {
+            Some(architecture) => format!("a kernel for {architecture}, which cannot be booted here"),
+            None => "not recognised as a kernel".to_owned(),
+        };
+        Error::input(what)
             .file(kernel)
-            .hint("name the vmlinuz that the image is booted with")
-    };
-    let mut start = Vec::new();
-    let mut file =
-        File::open(kernel).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(kernel))?;
-    (&mut file).take(4096).read_to_end(&mut start).map_err(|e| Error::input(e.to_string()).file(kernel))?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        let file = File::open(kernel).map_err(|_| unknown())?;
-        flate2::read::GzDecoder::new(file).take(4096).read_to_end(&mut unpacked).map_err(|_| unknown())?;
-        start = unpacked;
-    }
-    if start.get(0x202..0x206) == Some(b"HdrS") {
-        return Ok(X86);
-    }
-    if start.get(56..60) == Some(b"ARM\x64") || start.get(..4) == Some(b"MZ\0\0") {
-        return Ok(ARM64);
-    }
-    if start.starts_with(b"\x7fELF") && matches!(start.get(18..20), Some([21, 0] | [0, 21])) {
-        return Ok(PPC64);
-    }
-    Err(unknown())
+            .hint(format!("give the kernel that the image is booted with, for one of {}", known.join(", ")))
+    })
 }
 
 /// How the machine's processor is made.
@@ -112,7 +149,7 @@ pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Erro
     }
     let tcg = |why: String| Accelerator { name: "tcg", why };
     let accelerator = if !machine.is_own() {
-        tcg(format!("the kernel is for {}, this machine is {}", machine.arch, std::env::consts::ARCH))
+        tcg(format!("the kernel is for {}, this machine is {}", machine.architecture, elf::host_machine()))
     } else if let Err(e) = File::options().read(true).write(true).open("/dev/kvm") {
         tcg(format!("/dev/kvm cannot be used: {e}"))
     } else {
@@ -122,7 +159,12 @@ pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Erro
         let start = Instant::now();
         let mut seen = Vec::new();
         let why = loop {
-            match probe.output(Duration::from_secs(8).saturating_sub(start.elapsed())) {
+            let left = Duration::from_secs(8).saturating_sub(start.elapsed());
+            match probe.output(left) {
+                // A console that never stops must not keep the probe alive.
+                Output::Bytes(_) if left.is_zero() => {
+                    break Some("the kernel does not start within 8 seconds under KVM");
+                }
                 Output::Bytes(bytes) => {
                     seen.extend_from_slice(&bytes);
                     seen.drain(..seen.len().saturating_sub(2 * CHUNK));

@@ -5,6 +5,7 @@
 mod support;
 
 mod appended;
+mod architectures;
 mod btrfs;
 mod built_in;
 mod convert;

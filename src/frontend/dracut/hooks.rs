@@ -4,7 +4,7 @@ use super::{DRACUT_TIME, Files, Item, lean, put};
 use crate::contract::{self, RuntimeFrom, paths};
 use crate::error::Error;
 use crate::frontend::common::{config, directories, not_carried};
-use crate::frontend::{GUEST, Plan};
+use crate::frontend::{Plan, guest};
 use crate::tree::{Device, Node};
 
 /// Programs that dracut's scripts for a live root cannot do without.
@@ -53,7 +53,7 @@ pub(super) fn add(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
             .hint("its module base is incomplete: install dracut-core again"));
     };
     put(files, paths::DRACUT_INIT, dracut_init);
-    put(files, paths::INIT, Item::File(true, GUEST.to_vec()));
+    put(files, paths::INIT, Item::File(true, guest::program(plan.machine)?));
     let functions = include_bytes!("hooks/functions.sh").to_vec();
     put(files, paths::DRACUT_HOOKS, Item::File(false, functions));
     let mut hook = |name: &str, call: &str| {

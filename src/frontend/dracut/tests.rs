@@ -19,6 +19,7 @@ fn empty() -> crate::tree::Tree {
 
 fn plan<'a>(kernels: &'a [KernelModules], tree: &'a crate::tree::Tree, runtime: RuntimeFrom) -> Plan<'a> {
     Plan {
+        machine: crate::elf::host_machine(),
         tree,
         format: RuntimeFormat::Btrfs,
         late_modules: false,

@@ -184,6 +184,9 @@ fn front_end_reason(kind: &FrontEndKind, reason: &FrontEndReason) -> String {
         (_, FrontEndReason::Requested) => "requested with --front-end".into(),
         (_, FrontEndReason::Retained) => "only it reads a retained runtime in place".into(),
         (_, FrontEndReason::HostHasDracut) => "the host's dracut has dmsquash-live".into(),
+        (_, FrontEndReason::OtherMachine { kernel, host }) => {
+            format!("the kernel is for {kernel}, and dracut on this machine packs programs for {host}")
+        }
         (_, FrontEndReason::NoDracut(why)) => why.clone(),
     }
 }

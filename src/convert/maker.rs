@@ -1,0 +1,109 @@
+//! What makes the boot initramfs: dracut, btrsquash itself, or the user.
+
+use std::path::{Path, PathBuf};
+
+use super::choices::{Choice, FrontEndKind, FrontEndReason};
+use super::request::{FrontEndChoice, Request};
+use crate::contract::RuntimeFrom;
+use crate::elf;
+use crate::error::Error;
+use crate::frontend::{self, built_in, dracut};
+use crate::initrd::{self, Initrd};
+
+/// What makes the boot initramfs.
+pub(super) enum Maker {
+    Dracut(dracut::Dracut),
+    BuiltIn,
+    File(Box<ReadyMade>),
+}
+
+/// A boot initramfs given by the user.
+pub(super) struct ReadyMade {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    pub(super) image: Initrd,
+}
+
+/// The boot initramfs that the user gives, if any.
+pub(super) fn ready_made(request: &Request) -> Result<Option<ReadyMade>, Error> {
+    match &request.front_end {
+        FrontEndChoice::File(path) => read(path, &request.limits).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Chooses what makes the boot initramfs for kernels of this machine, and fails if it cannot.
+pub(super) fn choose(
+    request: &Request,
+    machine: &str,
+    ready: Option<ReadyMade>,
+) -> Result<(Maker, Choice), Error> {
+    let (maker, choice) = if let Some(ready) = ready {
+        frontend::check_machine(&ready.image.tree, machine, &ready.path.display().to_string())?;
+        let kind = FrontEndKind::ReadyMade(ready.path.clone());
+        (Maker::File(Box::new(ready)), Choice::FrontEnd(kind, FrontEndReason::Requested))
+    } else {
+        choose_builder(request, machine)?
+    };
+    match &maker {
+        Maker::BuiltIn => built_in::check_runtime(&request.runtime)?,
+        Maker::Dracut(_) | Maker::File(_) => dracut::check_runtime(&request.runtime)?,
+    }
+    Ok((maker, choice))
+}
+
+fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), Error> {
+    let built_in = |why| {
+        built_in::check(machine)?;
+        Ok((Maker::BuiltIn, Choice::FrontEnd(FrontEndKind::BuiltIn, why)))
+    };
+    let by_dracut = |found: dracut::Dracut, why| {
+        let kind = FrontEndKind::Dracut(found.version.clone());
+        (Maker::Dracut(found), Choice::FrontEnd(kind, why))
+    };
+    let host = elf::host_machine();
+    match &request.front_end {
+        FrontEndChoice::Dracut { root: None } if !elf::runs(machine, host) => {
+            Err(for_another_machine(machine))
+        }
+        FrontEndChoice::Dracut { root } => {
+            Ok(by_dracut(dracut::find(root.as_deref())?, FrontEndReason::Requested))
+        }
+        FrontEndChoice::BuiltIn | FrontEndChoice::File(_) => built_in(FrontEndReason::Requested),
+        FrontEndChoice::Auto if request.runtime == RuntimeFrom::Retained => {
+            built_in(FrontEndReason::Retained)
+        }
+        FrontEndChoice::Auto if !elf::runs(machine, host) => {
+            built_in(FrontEndReason::OtherMachine { kernel: machine.to_owned(), host })
+        }
+        FrontEndChoice::Auto => match dracut::find(None) {
+            Ok(found) => Ok(by_dracut(found, FrontEndReason::HostHasDracut)),
+            Err(missing) => built_in(FrontEndReason::NoDracut(missing.what.clone()))
+                .map_err(|e| Error { hint: missing.hint.clone().or_else(|| e.hint.clone()), ..e }),
+        },
+    }
+}
+
+/// The host's dracut would pack the host's programs.
+fn for_another_machine(machine: &str) -> Error {
+    Error::missing(format!(
+        "dracut on this machine packs programs for {}, and the kernel is for {machine}",
+        elf::host_machine()
+    ))
+    .hint(
+        "use --front-end built-in, or --dracut-root with a root of the image's distribution and architecture",
+    )
+}
+
+/// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
+fn read(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
+    let limits = initrd::Limits { accept_partial: false, ..*limits };
+    let image = initrd::read(&bytes, path, &limits, &|_| ())?;
+    if image.tree.resolve("init").is_none() {
+        return Err(Error::input("has no /init for the kernel to start")
+            .file(path)
+            .hint("give a complete initramfs, such as dracut --add dmsquash-live makes"));
+    }
+    Ok(ReadyMade { path: path.to_owned(), bytes, image })
+}
