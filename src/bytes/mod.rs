@@ -1,4 +1,4 @@
-//! Bytes that are read at any offset, spooled to disk, or described region by region.
+//! Bytes that are read at any offset, kept in temporary files, or described region by region.
 
 mod regions;
 mod spool;

@@ -1,4 +1,4 @@
-//! What the regions of an image hold, as a compressor wants to know it.
+//! What the regions of an image hold, for the compressor.
 
 use crate::elf::Arch;
 

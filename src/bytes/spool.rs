@@ -1,4 +1,5 @@
-//! Bytes that are too many for memory: an unlinked temporary file, written once and read at any place.
+//! Bytes that are read at any offset: files, parts of them, several of them joined, and unlinked temporary files for what
+//! is too large for memory.
 
 use std::fs::File;
 use std::io;
@@ -8,10 +9,10 @@ use std::sync::Arc;
 
 /// Bytes that can be read at any offset, from several threads at once.
 pub trait ReadAt: Send + Sync {
-    /// Fills `buf` from `offset`; fails with `UnexpectedEof` where there are too few bytes.
+    /// Fills `buf` from `offset`; fails with `UnexpectedEof` if there are too few bytes.
     ///
     /// # Errors
-    /// Whatever the source's own reading fails with.
+    /// Those of the source.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Number of bytes.
@@ -38,19 +39,19 @@ pub struct Spool {
     buffer: Vec<u8>,
 }
 
-/// Appends smaller than this are gathered before they are written.
+/// Smaller pieces are collected before they are written.
 const BUFFER: usize = 256 * 1024;
 
 impl Spool {
     /// An empty spool.
     ///
     /// # Errors
-    /// When no temporary file can be made in `TMPDIR`.
+    /// When a temporary file cannot be made in `TMPDIR`.
     pub fn new() -> io::Result<Self> {
         Ok(Self { file: tempfile::tempfile()?, len: 0, buffer: Vec::new() })
     }
 
-    /// Appends `bytes` and returns the offset at which they lie. They can be read only after [`Spool::finish`].
+    /// Appends `bytes` and returns their offset. They can be read only after [`Spool::finish`].
     ///
     /// # Errors
     /// When the temporary file cannot be written (no space).
@@ -68,7 +69,7 @@ impl Spool {
         Ok(at)
     }
 
-    /// Appends `count` zero bytes as a hole that takes no space, and returns the offset at which they lie.
+    /// Appends `count` zero bytes as a hole that takes no space, and returns their offset.
     ///
     /// # Errors
     /// When the temporary file cannot be written.
@@ -94,7 +95,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Ends the writing: what comes back can be read.
+    /// Ends writing and makes the bytes readable.
     ///
     /// # Errors
     /// When the last bytes cannot be written.
@@ -104,7 +105,7 @@ impl Spool {
     }
 }
 
-/// A [`Spool`] that was written and is now read.
+/// A [`Spool`] that is complete.
 #[derive(Debug)]
 pub struct Spooled {
     file: File,
@@ -120,14 +121,14 @@ impl ReadAt for Spooled {
     }
 }
 
-/// A part of a source, as a source of its own.
+/// A part of a source, as a separate source.
 pub struct Slice {
     source: Arc<dyn ReadAt>,
     range: Range<u64>,
 }
 
 impl Slice {
-    /// The bytes of `source` in `range`, cut where `source` ends.
+    /// The bytes of `source` in `range`, as far as `source` has them.
     #[must_use]
     pub fn new(source: Arc<dyn ReadAt>, range: Range<u64>) -> Self {
         let end = range.end.min(source.len());

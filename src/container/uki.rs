@@ -206,8 +206,6 @@ impl Uki {
         let mut initialised = 0_u64;
         for section in &sections {
             let replaced = new(section);
-            moved |=
-                replaced.is_some() || section.address < u32::try_from(address).map_err(|_| too_large())?;
             let mut row = section.row;
             let old = section.raw.end - section.raw.start;
             let (size, len) = match replaced {
@@ -224,7 +222,9 @@ impl Uki {
                 }
                 start = address;
             }
-            address = (start + size).next_multiple_of(u64::from(self.section_alignment));
+            moved |= replaced.is_some();
+            // Pages of their own, so that the firmware can protect each.
+            address = (start + size).next_multiple_of(u64::from(self.section_alignment).max(4096));
             let place = if len == 0 { 0 } else { raw.next_multiple_of(u64::from(self.file_alignment)) };
             for (at, value) in [(8, size), (12, start), (16, len), (20, place)] {
                 let value = u32::try_from(value).map_err(|_| too_large())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::Range;
 
-use crate::bytes::ReadAt;
+use crate::bytes::{ReadAt, pieces};
 use crate::contract::paths::{OURS, RETAINED_ALIGNMENT, RETAINED_ENTRY, SQUASHFS};
 use crate::initrd::NewcWriter;
 use crate::tree::{Device, Node, mode};
@@ -57,23 +57,6 @@ pub struct Image<'a> {
     pub front_end: &'a [u8],
     /// Time of the entries that we make.
     pub time: i64,
-}
-
-/// Hands the bytes of `range` to `with`, piece by piece.
-fn pieces(
-    from: &dyn ReadAt,
-    range: Range<u64>,
-    mut with: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = range.start;
-    while at < range.end {
-        let count = (range.end - at).min(buffer.len() as u64) as usize;
-        from.read_exact_at(&mut buffer[..count], at)?;
-        with(&buffer[..count])?;
-        at += count as u64;
-    }
-    Ok(())
 }
 
 fn copy(out: &mut dyn Write, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {

@@ -22,7 +22,7 @@ use crate::initrd::Initrd;
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
 use crate::ram::{Facts, Kernel as TypicalKernel, Machine};
-use crate::tree::{Tree, display};
+use crate::tree::{Node, Tree, display};
 
 /// All that is known before the slow work.
 pub(super) struct Prepared {
@@ -101,6 +101,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
 
     check_interpreter(&image, class.started.as_deref().unwrap_or("/init"))
         .map_err(|e| e.or_file(&input.name))?;
+    check_links(&image.tree).map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
     let ready = maker::ready_made(request)?;
     let kernels = find_kernels(request, &image, ready.as_ref())?;
@@ -185,6 +186,20 @@ fn interpreter(image: &Initrd, init: &str) -> Option<Vec<u8>> {
         return Some(line.split(|b| b.is_ascii_whitespace()).next()?.to_vec());
     }
     goblin::elf::Elf::parse(&bytes).ok()?.interpreter.map(|path| path.as_bytes().to_vec())
+}
+
+/// Fails if a file has more names than btrfs allows (`BTRFS_LINK_MAX` of fs/btrfs/ctree.h).
+fn check_links(tree: &Tree) -> Result<(), Error> {
+    const LINK_MAX: u32 = 65_535;
+    let Some(entry) = tree.walk().find(|entry| {
+        let inode = tree.inode(entry.id);
+        inode.nlink > LINK_MAX && !matches!(inode.node, Node::Directory(_))
+    }) else {
+        return Ok(());
+    };
+    let (path, links) = (display(&entry.path), tree.inode(entry.id).nlink);
+    Err(Error::input(format!("/{path} has {links} hard links; the limit of btrfs is {LINK_MAX}"))
+        .hint("unpack the image and replace some of the links by copies or symlinks"))
 }
 
 /// Fails if the image cannot be put back into what the old one came in.

@@ -1,7 +1,7 @@
 //! Reading an initrd by the rules of the kernel's init/initramfs.c, and writing what that code unpacks.
 //!
-//! An initrd is a row of *segments*: newc archives, each plain or compressed, with zero padding between. [`read`]
-//! gives the rootfs that the kernel would have had, and where each segment lies.
+//! An initrd is a sequence of *segments*: newc archives, each plain or compressed, with zero padding between. [`read`]
+//! gives the rootfs that the kernel would have had, and the place of each segment.
 
 use std::fs::File;
 use std::io;
@@ -141,7 +141,7 @@ pub struct Initrd {
     /// Bodies of entries that the kernel skips because they are neither regular files nor symbolic links: name and
     /// place in the file. A retained squashfs is one. Of plain segments only.
     pub skipped_bodies: Vec<(Vec<u8>, Range<u64>)>,
-    /// The boot configuration at the end of the file (`#BOOTCONFIG`), where there is one.
+    /// The place of the boot configuration at the end of the file (`#BOOTCONFIG`).
     pub bootconfig: Option<Range<u64>>,
     /// What the kernel skips with a message or without one, a sentence each.
     pub notes: Vec<String>,
@@ -179,14 +179,14 @@ impl Initrd {
         }
     }
 
-    /// The segments that wrote `id`, where they are known.
+    /// The segments that wrote `id`, if they are known.
     #[must_use]
     pub fn writers(&self, id: InodeId) -> Option<Writers> {
         self.writers.get(id.0 as usize).copied()
     }
 
-    /// Paths, folders too, whose inode is the work of early segments alone. What another segment made or changed, be it
-    /// only its mode, is the system's.
+    /// The paths, directories too, whose inode only early segments wrote. What another segment made or changed, even only
+    /// its mode, belongs to the system.
     pub fn only_early(&self) -> impl Iterator<Item = &[u8]> {
         let only = |path: &&[u8]| {
             self.tree.get(path).and_then(|id| self.writers(id)).is_some_and(|writers| writers.early)

@@ -4,10 +4,8 @@ use std::io::{self, Write};
 
 use cpio::newc::Builder;
 
+use super::header::HEADER;
 use crate::tree::{Node, mode};
-
-/// Bytes of an entry before its name: the magic and thirteen fields (buffer-format.rst).
-const HEADER: usize = 110;
 
 /// Writes one newc archive, entry by entry; inodes are numbered in that order.
 pub struct NewcWriter<W> {
@@ -78,11 +76,10 @@ impl<W: Write> NewcWriter<W> {
     }
 
     /// The header and name of an entry with `size` bytes of content, which the caller writes with
-    /// [`NewcWriter::content`]. `namesize` may be given larger than the name needs: it is padded with NUL, where the
-    /// kernel ends it.
+    /// [`NewcWriter::content`]. The name is padded with NUL to `padded_name` bytes; for the kernel it ends at the first.
     ///
     /// # Errors
-    /// Those of the inner writer; `InvalidInput` where the size does not fit into newc's 32 bits.
+    /// Those of the inner writer; `InvalidInput` if the size does not fit into the 32 bits of newc.
     pub fn header(
         &mut self,
         path: impl AsRef<[u8]>,
@@ -92,14 +89,11 @@ impl<W: Write> NewcWriter<W> {
         padded_name: usize,
     ) -> io::Result<()> {
         let size = u32::try_from(size).map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "4 GiB or more do not fit into an entry of a newc archive",
-            )
+            io::Error::new(io::ErrorKind::InvalidInput, "an entry of a newc archive holds less than 4 GiB")
         })?;
         self.inode += 1;
         let path = path.as_ref();
-        // The crate takes names of text only, and the kernel any bytes: the real one goes in its place below.
+        // The crate accepts only text as a name, and the kernel any bytes: the real name is put in below.
         let name =
             format!("{}{}", "x".repeat(path.len()), "\0".repeat(padded_name.saturating_sub(path.len() + 1)));
         let mut builder = Builder::new(&name)
@@ -112,8 +106,8 @@ impl<W: Write> NewcWriter<W> {
         if let Node::CharDevice(device) | Node::BlockDevice(device) = node {
             builder = builder.rdev_major(device.major).rdev_minor(device.minor);
         }
-        // The crate writes the header with the first byte of content or, where there is none, at the end. A header
-        // alone is had by asking for an empty file and mending the size, so that content can be streamed.
+        // The crate writes the header together with the content. To stream the content, make the header of an empty
+        // file and change its size.
         let mut bytes = builder.write(Vec::new(), 0).finish()?;
         bytes[54..62].copy_from_slice(format!("{size:08x}").as_bytes());
         bytes[HEADER..][..path.len()].copy_from_slice(path);

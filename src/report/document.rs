@@ -241,9 +241,7 @@ impl Document {
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
+        if crate::tree::is_invisible(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);

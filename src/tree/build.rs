@@ -7,23 +7,23 @@ use super::{Content, Extent, Inode, InodeId, Node, Tree};
 
 fn put(tree: &mut Tree, path: &str, node: Node) {
     let inode = |mode, node| Inode { mode, uid: 0, gid: 0, mtime: 0, nlink: 1, node };
-    let mut folder = tree.root;
+    let mut directory = tree.root;
     let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let enter = |tree: &mut Tree, folder: InodeId, name: &str, id: Option<InodeId>| {
-        let known = tree.names(folder).unwrap().get(name.as_bytes()).copied();
+    let enter = |tree: &mut Tree, directory: InodeId, name: &str, id: Option<InodeId>| {
+        let known = tree.names(directory).unwrap().get(name.as_bytes()).copied();
         let next = id.or(known).unwrap_or_else(|| tree.add(inode(0o755, Node::Directory(BTreeMap::new()))));
-        let Node::Directory(names) = &mut tree.inode_mut(folder).node else { unreachable!() };
+        let Node::Directory(names) = &mut tree.inode_mut(directory).node else { unreachable!() };
         names.insert(name.as_bytes().into(), next);
         next
     };
     for part in parents.split('/').filter(|part| !part.is_empty()) {
-        folder = enter(tree, folder, part, None);
+        directory = enter(tree, directory, part, None);
     }
     let id = tree.add(inode(0o755, node));
-    enter(tree, folder, name, Some(id));
+    enter(tree, directory, name, Some(id));
 }
 
-/// A tree with these files and symbolic links; folders are made as needed.
+/// A tree with these files and symbolic links; directories are made as needed.
 pub(crate) fn tree(files: &[(&str, &[u8])], links: &[(&str, &str)]) -> Tree {
     let data: Vec<u8> = files.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
     let mut tree = Tree::new(Arc::new(data));

@@ -1,7 +1,7 @@
-//! The file tree that every part of btrsquash speaks of: inodes and where their bytes lie.
+//! The file tree that every part of btrsquash works on: inodes, and the place of their bytes.
 //!
 //! A [`Tree`] is what the kernel would have in its rootfs after unpacking an initrd, or what a file system image
-//! holds. Names and link targets are bytes, never host paths: nothing here touches the host's file tree.
+//! holds. Names and link targets are bytes, never host paths: nothing here touches the host's file system.
 
 #[cfg(test)]
 pub(crate) mod any;
@@ -18,13 +18,13 @@ use crate::bytes::ReadAt;
 use crate::contract::{Lookup, Met, Trail, resolve};
 use crate::error::Error;
 
-/// Longest path that a program can name: `PATH_MAX` of include/uapi/linux/limits.h without its NUL. Longer ones can be
-/// made through links.
+/// The longest path that a program can use: `PATH_MAX` of include/uapi/linux/limits.h without its NUL. Longer ones can be
+/// made through symlinks.
 const LONGEST_PATH: usize = 4095;
-/// Most bytes of all paths of one tree: what walks a tree may keep them all. Five million files of a usual system.
+/// The limit of all paths of one tree in bytes, because walking a tree may keep them all: five million typical files.
 const ALL_PATHS: usize = 512 << 20;
-/// Most bytes of content under all paths of one tree, holes counted: `MAX_LFS_FILESIZE`, which is also what one file can
-/// have at most. Sums of sizes cannot overflow.
+/// The limit of the content under all paths of one tree in bytes, holes included: `MAX_LFS_FILESIZE`, also the limit of
+/// one file. Sums of sizes cannot overflow.
 const ALL_CONTENT: u64 = i64::MAX as u64;
 
 /// Names an inode of one [`Tree`].
@@ -61,7 +61,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// The first offset from `from` on at which bytes are stored; `None` where nothing but a hole follows.
+    /// The first offset from `from` on at which bytes are stored; `None` if only a hole follows.
     #[must_use]
     pub fn stored(&self, from: u64) -> Option<u64> {
         let next = self.extents.partition_point(|e| e.file_offset + e.len <= from);
@@ -224,7 +224,7 @@ impl Tree {
         id
     }
 
-    /// The names of directory `id`, or `None` where it is not one.
+    /// The names in directory `id`; `None` if it is not one.
     #[must_use]
     pub fn names(&self, id: InodeId) -> Option<&BTreeMap<Box<[u8]>, InodeId>> {
         match &self.inode(id).node {
@@ -243,14 +243,14 @@ impl Tree {
     }
 
     /// The inode at `path` as a process whose root is this tree would find it: symbolic links followed, `..` staying
-    /// inside. `None` where there is none or links go round.
+    /// inside. `None` if there is none, or the symlinks form a loop.
     #[must_use]
     pub fn resolve(&self, path: impl AsRef<[u8]>) -> Option<InodeId> {
         self.lookup(path.as_ref(), true)
     }
 
-    /// The inode at `path` by the rules of the kernel's fs/namei.c; a symbolic link at its end is followed only where
-    /// `follow` says so or a `/` stands behind it.
+    /// The inode at `path` by the rules of the kernel's fs/namei.c; a symbolic link at its end is followed only if
+    /// `follow` is set or a `/` comes after it.
     #[must_use]
     pub fn lookup(&self, path: &[u8], follow: bool) -> Option<InodeId> {
         self.lookup_counting(path, follow, &mut 0)
@@ -262,21 +262,21 @@ impl Tree {
         self.trail(path, follow, steps).map(|trail| trail.last().map_or(self.root, |(_, id)| *id))
     }
 
-    /// Where [`Tree::resolve`] arrives, as a path without links and without a leading `/`.
+    /// The result of [`Tree::resolve`] as a path without symlinks and without a leading `/`.
     #[must_use]
     pub fn real_path(&self, path: impl AsRef<[u8]>) -> Option<Vec<u8>> {
         let trail = self.trail(path.as_ref(), true, &mut 0)?;
         Some(trail.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(&b'/'))
     }
 
-    /// The names from the root to where [`Tree::lookup`] arrives.
+    /// The names from the root to the result of [`Tree::lookup`].
     fn trail<'t>(&'t self, path: &'t [u8], follow: bool, steps: &mut u64) -> Option<Trail<'t, InodeId>> {
         resolve(self, path, follow, steps).ok()
     }
 
     /// Every path, a directory before its content, names in byte order; the root comes first with an empty path.
     pub fn walk(&self) -> impl Iterator<Item = Entry> + '_ {
-        // Of the folders on the way down: the length of their path, and the names that are still to come.
+        // The directories on the way down: the length of the path, and the names that are still to come.
         let mut open: Vec<(usize, btree_map::Iter<'_, Box<[u8]>, InodeId>)> = Vec::new();
         let mut path = Vec::new();
         let mut root = Some(self.root);
@@ -303,32 +303,34 @@ impl Tree {
         })
     }
 
-    /// Holds a tree that was read to bounds on which everything that works on one relies: how long paths are, one and
-    /// all, and how large contents are. That no directory has two names is the reader's own care.
+    /// Checks the limits that all other code relies on: the length of each path and of all paths, and the size of the
+    /// contents. The readers make sure that no directory has two names.
     ///
     /// # Errors
-    /// Where a bound is broken.
+    /// When a limit is exceeded.
     pub fn check(&self) -> Result<(), Error> {
         let (mut paths, mut content) = (0, 0_u64);
-        // A folder and the length of its path, with a slash behind it.
+        // A directory and the length of its path with a slash after it.
         let mut todo = vec![(self.root, 0)];
-        while let Some((folder, above)) = todo.pop() {
-            for (name, &id) in self.names(folder).into_iter().flatten() {
+        while let Some((directory, above)) = todo.pop() {
+            for (name, &id) in self.names(directory).into_iter().flatten() {
                 let len = above + name.len();
                 if len > LONGEST_PATH {
                     return Err(Error::input(format!(
-                        "'{}' has a path of {len} bytes, where {LONGEST_PATH} can be",
+                        "the path of '{}' is {len} bytes long; the limit is {LONGEST_PATH}",
                         display(name)
                     ))
-                    .hint("no program can name such a file: unpack the image and move it up"));
+                    .hint(
+                        "no program can open such a file: unpack the image and move it to a shorter path",
+                    ));
                 }
                 paths += len;
                 if paths > ALL_PATHS {
                     return Err(Error::input(format!(
-                        "the paths of all files take more than {} MiB of memory",
+                        "the paths of all files need more than {} MiB of memory",
                         ALL_PATHS >> 20
                     ))
-                    .hint("no system is made of so many files: is this the image of one?"));
+                    .hint("no real system has so many files: is it the image of one?"));
                 }
                 match &self.inode(id).node {
                     Node::Directory(_) => todo.push((id, len + 1)),
@@ -336,11 +338,11 @@ impl Tree {
                         let sum = content.checked_add(file.size).filter(|&sum| sum <= ALL_CONTENT);
                         content = sum.ok_or_else(|| {
                             Error::input(format!(
-                                "with '{}' of {} bytes, the files have more than {ALL_CONTENT} bytes",
+                                "with '{}' ({} bytes) the files have more than {ALL_CONTENT} bytes",
                                 display(name),
                                 file.size
                             ))
-                            .hint("Linux has no files of such sizes: the image is damaged")
+                            .hint("Linux does not support files of such sizes: the image is damaged")
                         })?;
                     }
                     _ => {}
@@ -370,7 +372,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The whole content of a file of at most `limit` bytes; `None` where it is no regular file or is larger.
+    /// The whole content of a file of at most `limit` bytes; `None` if it is larger or not a regular file.
     ///
     /// # Errors
     /// When the data cannot be read.
@@ -385,19 +387,54 @@ impl Tree {
     }
 }
 
-/// A path for people: bytes that are not UTF-8 and control characters are escaped.
+/// Whether a character is not visible in a text, or changes how others look: control and format characters, tags,
+/// variation selectors and line separators (categories Cc, Cf, Zl and Zp of Unicode 16, and the property
+/// Default_Ignorable_Code_Point).
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A path for people: bytes that are not UTF-8 and invisible characters are escaped, and so is a backslash that would
+/// look like the start of an escape. Different paths look different.
 #[must_use]
 pub fn display(path: &[u8]) -> String {
     let mut out = String::new();
     for chunk in path.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        let mut rest = chunk.valid().chars();
+        while let Some(c) = rest.next() {
+            if is_invisible(c) {
+                out.extend(c.escape_default());
+            } else if c == '\\' && is_escape(rest.as_str(), chunk.invalid()) {
+                out.push_str("\\\\");
+            } else {
+                out.push(c);
+            }
         }
         for byte in chunk.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
         }
     }
     out
+}
+
+/// Whether a backslash before `rest`, which bytes that are not UTF-8 follow, can be taken for the start of an escape.
+fn is_escape(rest: &str, invalid: &[u8]) -> bool {
+    let mut after = rest.chars();
+    match after.next() {
+        None => !invalid.is_empty(),
+        Some('x') => after.next().is_none_or(|c| matches!(c, '8'..='9' | 'a'..='f') || is_invisible(c)),
+        Some('u') => after.next().is_none_or(|c| c == '{' || is_invisible(c)),
+        Some('n' | 'r' | 't' | '\\') => true,
+        Some(c) => is_invisible(c),
+    }
 }
 
 #[cfg(test)]
@@ -416,7 +453,7 @@ mod tests {
         Tree::new(Arc::new(Vec::new()))
     }
 
-    fn folder() -> Node {
+    fn directory() -> Node {
         Node::Directory(BTreeMap::new())
     }
 
@@ -428,11 +465,11 @@ mod tests {
     fn a_walk_goes_down_before_it_goes_on() {
         let mut tree = empty();
         let root = tree.root;
-        let a = put(&mut tree, root, b"a", folder());
-        let deep = put(&mut tree, a, b"deep", folder());
+        let a = put(&mut tree, root, b"a", directory());
+        let deep = put(&mut tree, a, b"deep", directory());
         put(&mut tree, deep, b"x", Node::Fifo);
         put(&mut tree, a, b"z", Node::Fifo);
-        put(&mut tree, root, b"a.b", folder());
+        put(&mut tree, root, b"a.b", directory());
         put(&mut tree, root, b"b", Node::Fifo);
         let paths: Vec<_> = tree.walk().map(|entry| display(&entry.path)).collect();
         assert_eq!(paths, ["", "a", "a/deep", "a/deep/x", "a/z", "a.b", "b"]);
@@ -442,8 +479,8 @@ mod tests {
     fn the_real_path_is_where_links_lead() {
         let mut tree = empty();
         let root = tree.root;
-        let usr = put(&mut tree, root, b"usr", folder());
-        let sbin = put(&mut tree, usr, b"sbin", folder());
+        let usr = put(&mut tree, root, b"usr", directory());
+        let sbin = put(&mut tree, usr, b"sbin", directory());
         put(&mut tree, root, b"sbin", Node::Symlink((*b"usr/sbin").into()));
         put(&mut tree, sbin, b"init", Node::Symlink((*b"../../sbin/./real").into()));
         let real = put(&mut tree, sbin, b"real", file(0));
@@ -455,25 +492,54 @@ mod tests {
     }
 
     #[test]
+    fn different_paths_look_different() {
+        let same = |text: &str| assert_eq!(display(text.as_bytes()), text);
+        same("dev-disk-by\\x2dlabel-x.mount");
+        same("Wörter/日本");
+        same("C:\\dir");
+        let paths: [&[u8]; 16] = [
+            b"a\xff",
+            b"a\\xff",
+            b"a\\\\xff",
+            b"a\n",
+            b"a\\n",
+            b"a\\\n",
+            b"a\\",
+            b"a\\\xff",
+            "a\u{61c}".as_bytes(),
+            b"a\\u{61c}",
+            "a\u{200b}".as_bytes(),
+            b"a",
+            "a\u{e0041}".as_bytes(),
+            b"a\\\\",
+            b"a\\u",
+            b"a\\x",
+        ];
+        let shown: std::collections::BTreeSet<String> = paths.iter().map(|path| display(path)).collect();
+        assert_eq!(shown.len(), paths.len(), "{shown:?}");
+        assert!(shown.iter().all(|path| !path.chars().any(is_invisible)));
+    }
+
+    #[test]
     fn paths_are_bounded_one_and_all() {
         let mut tree = empty();
         let mut at = tree.root;
         for _ in 0..15 {
-            at = put(&mut tree, at, &[b'd'; 255], folder());
+            at = put(&mut tree, at, &[b'd'; 255], directory());
         }
         // 15 * 256 and 255: what a program can just name.
         put(&mut tree, at, &[b'f'; 255], Node::Fifo);
         assert!(tree.check().is_ok());
-        let last = put(&mut tree, at, &[b'e'; 255], folder());
+        let last = put(&mut tree, at, &[b'e'; 255], directory());
         assert!(tree.check().is_ok());
         put(&mut tree, last, b"x", Node::Fifo);
         let error = tree.check().unwrap_err().to_string();
-        assert!(error.contains("'x' has a path of 4097 bytes"), "{error}");
+        assert!(error.contains("the path of 'x' is 4097 bytes long; the limit is 4095"), "{error}");
 
         let mut tree = empty();
         let mut at = tree.root;
         for _ in 0..15 {
-            at = put(&mut tree, at, &[b'd'; 255], folder());
+            at = put(&mut tree, at, &[b'd'; 255], directory());
         }
         let shared = tree.add(Inode { mode: 0, uid: 0, gid: 0, mtime: 0, nlink: 1, node: Node::Fifo });
         if let Node::Directory(names) = &mut tree.inode_mut(at).node {
