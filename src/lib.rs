@@ -3,7 +3,7 @@
 //! The library never prints, never runs anything of an image and never joins a path of an image to a host path.
 //!
 //! The modules stand in the order in which data flows: each one uses only those above it, which the test
-//! `layout::modules_use_only_earlier_ones` holds them to.
+//! `layout::modules_use_only_earlier_ones` checks. [`docs`] has chapters on the whole.
 
 pub mod contract;
 
@@ -34,3 +34,11 @@ pub mod compare;
 pub mod convert;
 pub mod vm;
 pub mod report;
+
+pub mod docs {
+    //! Chapters on the whole: how the code is built, and how RAM is predicted.
+    #[doc = include_str!("docs/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("docs/ram-model.md")]
+    pub mod ram_model {}
+}

@@ -6,7 +6,7 @@ use btrsquash::codec::Compression;
 use btrsquash::contract::{Overlay, RuntimeFormat};
 use btrsquash::convert::{FrontEndChoice, Layout};
 use btrsquash::ram::DEFAULT_CPUS;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use regex::bytes::Regex;
 
@@ -54,9 +54,9 @@ pub enum Command {
         /// The shell to write them for
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages: one to stdout, or all of them into a folder
+    /// Write the manual pages: the main page to stdout, or all of them to a directory
     Man {
-        /// Folder that gets one page a subcommand
+        /// Directory for the pages, one for each subcommand
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -88,13 +88,14 @@ pub struct Convert {
     /// with a built-in initramfs, or - for standard input
     #[arg(required = true)]
     pub old: Vec<PathBuf>,
-    /// The new image [default: OLD's name with .btrsquash.img in place of its ending, in the current folder]
+    /// The new image, or - for standard output [default: OLD's name with the extension .btrsquash.img, in the current
+    /// directory]
     #[arg(short, long, value_name = "NEW")]
     pub output: Option<PathBuf>,
-    /// Where to find kernel modules the image lacks: a folder, a .deb or an .rpm; may be given several times
+    /// Where to find kernel modules that the image lacks: a directory, a .deb or an .rpm; may be repeated
     #[arg(long, value_name = "PATH")]
     pub modules: Vec<PathBuf>,
-    /// The kernel that boots the image, to learn its version and what it can unpack
+    /// The kernel that boots the image, if its version cannot be read from the image
     #[arg(long, value_name = "VMLINUZ")]
     pub kernel: Option<PathBuf>,
     /// How the squashfs is compressed
@@ -106,7 +107,7 @@ pub struct Convert {
     /// Possible CPUs (present ones and those that can be added) of the machines that the image is meant for
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CPUS, value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub cpus: u32,
-    /// What makes the runtime writable [default: dm where the kernel has dm-snapshot, else overlayfs]
+    /// What makes the runtime writable [default: dm if the kernel has dm-snapshot, else overlayfs]
     #[arg(long, value_parser = one_of(&["dm", "overlayfs"], overlay))]
     pub overlay: Option<Overlay>,
     /// The file system of the runtime: btrfs inside the squashfs, or the squashfs itself under overlayfs
@@ -116,30 +117,46 @@ pub struct Convert {
     /// Store compressed kernel modules (.ko.xz, .ko.zst, .ko.gz) unpacked under their names: the image gets smaller
     #[arg(long)]
     pub expand_modules: bool,
-    /// Room to write in the runtime's btrfs file system (sparse: it costs nothing until it is written)
+    /// Free space in the runtime's btrfs file system (sparse: it uses no memory until it is written)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub free_space: u64,
-    /// The front-end: auto, dracut, built-in, or a ready-made initramfs FILE
-    #[arg(long, value_name = "auto|dracut|built-in|FILE", default_value = "auto", value_parser = front_end)]
+    /// The boot initramfs: the host's dracut, btrsquash's own (built-in), a ready-made initramfs FILE, or dracut if it is
+    /// installed and else built-in (auto)
+    #[arg(
+        long,
+        value_name = "auto|dracut|built-in|FILE",
+        default_value = "auto",
+        hide_possible_values = true,
+        value_parser = Completed(&["auto", "dracut", "built-in"], front_end as fn(&str) -> _)
+    )]
     pub front_end: FrontEndChoice,
-    /// Run the dracut of another root: the only way to have code run that is not the host's
+    /// Run the dracut of another root directory: the only option that runs code other than the host's
     #[arg(long, value_name = "DIR")]
     pub dracut_root: Option<PathBuf>,
-    /// One file, or the front-end and squashfs.img apart
-    /// [default: split where --runtime-from names a network or medium, else combined]
+    /// One file, or the boot initramfs and squashfs.img separately [default: split if --runtime-from names a network or a
+    /// medium, else combined]
     #[arg(long, value_parser = one_of(&["combined", "split"], layout))]
     pub layout: Option<Layout>,
-    /// Where the front-end finds the runtime: initramfs, retained, an http://, ftp://, tftp:// or nfs: address,
+    /// Where the boot initramfs finds the runtime: initramfs, retained, an http://, ftp://, tftp:// or nfs: address,
     /// media:LABEL=NAME or media:UUID=ID
-    #[arg(long, value_name = "WHERE", default_value = "initramfs")]
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "initramfs",
+        hide_possible_values = true,
+        value_parser = Completed(
+            &["initramfs", "retained", "http://", "ftp://", "tftp://", "nfs:", "media:LABEL=", "media:UUID="],
+            any as fn(&str) -> _,
+        )
+    )]
     pub runtime_from: String,
-    /// Drivers for the front-end: net, storage, or modules by name; may be given several times
+    /// Drivers for the boot initramfs: net, storage, or modules by name; may be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// Arguments to add to the image's own command line (/etc/cmdline.d)
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     pub cmdline: String,
-    /// Convert an image even though it looks like an ordinary front-end
+    /// Convert an image even if it looks like an ordinary boot initramfs
     #[arg(long)]
     pub assume_monolith: bool,
     /// Convert an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
@@ -149,14 +166,13 @@ pub struct Convert {
     /// image before it starts the system
     #[arg(long, value_name = "PATH")]
     pub init: Option<String>,
-    /// Also write the report to this .json, .txt, .md or .html file; may be given several times
+    /// Also write the report to this .json, .txt, .md or .html file; may be repeated
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,
     /// Also write the report as a web page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Put figures that `boot --measure --json` or `boot --find-min --json` printed into the report:
-    /// old=FILE or new=FILE
+    /// Add figures that `boot --measure --json` or `boot --find-min --json` printed to the report: old=FILE or new=FILE
     #[arg(long, value_name = "old|new=FILE")]
     pub measured: Vec<String>,
     /// Print the report as JSON
@@ -165,13 +181,13 @@ pub struct Convert {
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,
-    /// Threads [default: one a core]
+    /// Threads [default: one for each core]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Print no report and no progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// Do all checks and say what would be done, then write no image
+    /// Make all checks and report what would be done, but write no image
     #[arg(long, conflicts_with_all = ["max_size", "max_ram", "measured"])]
     pub dry_run: bool,
     /// Limits on what is read.
@@ -193,10 +209,10 @@ pub struct Boot {
     /// Memory of the machine
     #[arg(short, long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: u64,
-    /// Success is when this shows on the console
+    /// The boot succeeds when this appears on the console
     #[arg(long, value_name = "REGEX")]
     pub expect: Option<Regex>,
-    /// Failure is when this shows on the console
+    /// The boot fails when this appears on the console
     #[arg(long, value_name = "REGEX")]
     pub fail: Option<Regex>,
     /// Arguments to add to the kernel's command line
@@ -205,13 +221,13 @@ pub struct Boot {
     /// Give up after this many seconds
     #[arg(long, value_name = "S", default_value_t = 300)]
     pub timeout: u64,
-    /// Keep the whole console in this file
+    /// Write all console output to this file
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// CPUs of the machine, and how many there can be at most: N or N,maxcpus=M
     #[arg(long, value_name = "N[,maxcpus=M]", default_value = "1", value_parser = cpus)]
     pub cpus: Cpus,
-    /// Add an argument to QEMU's command line, such as a drive; may be given several times
+    /// Add an argument to QEMU's command line, such as a drive; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu: Vec<String>,
     /// Find the minimum RAM with which --expect shows
@@ -278,7 +294,7 @@ pub struct Diff {
     /// Also write the result as a web page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Exit with 1 where the images differ, as git does
+    /// Exit with 1 if the images differ, as git does
     #[arg(long)]
     pub exit_code: bool,
     /// Replace files that exist
@@ -375,6 +391,31 @@ fn layout(text: &str) -> Result<Layout, String> {
     }
 }
 
+fn any(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// Parses a value that may be anything, and has shells complete some.
+#[derive(Clone)]
+struct Completed<T: 'static>(&'static [&'static str], fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Completed<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        self.1.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
 /// Takes one of `names`, which clap shows in the help and in completions, and parses it.
 fn one_of<T: Clone + Send + Sync + 'static>(
     names: &[&'static str],
@@ -387,7 +428,7 @@ fn one_of<T: Clone + Send + Sync + 'static>(
 /// powers of 1000.
 ///
 /// # Errors
-/// A sentence for the user where it is not a size.
+/// A sentence for the user if it is not a size.
 pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -60,7 +60,7 @@ fn two_outputs_under_one_name_are_refused_before_the_work() {
     ]));
     assert!(code == Some(2) && error.contains("is named twice"), "{error}");
     let (code, error) = said(&mut convert(dir.path(), &["-o", "/dev/null", "--force"]));
-    assert!(code == Some(2) && error.contains("no regular file"), "{error}");
+    assert!(code == Some(2) && error.contains("not a regular file"), "{error}");
     assert_eq!(listed(dir.path()), ["b.squashfs.img"]);
 }
 
@@ -81,7 +81,7 @@ fn what_cannot_be_done_is_said_before_the_work_and_in_a_dry_run() {
     }
     std::fs::write(dir.path().join("a.img"), "mine").unwrap();
     let (code, error) = said(convert(dir.path(), &[]).args(out));
-    assert!(code == Some(2) && error.contains("exists already"), "{error}");
+    assert!(code == Some(2) && error.contains("already exists"), "{error}");
     assert_eq!(listed(dir.path()), ["a.img", "fe.gz"]);
 }
 
@@ -140,7 +140,7 @@ fn a_closed_pipe_does_not_hide_the_result() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = btrsquash();
     command.current_dir(dir.path()).args(["inspect", "a.img"]).stdout(full);
-    assert_eq!(command.status().unwrap().code(), Some(2));
+    assert_eq!(command.status().unwrap().code(), Some(5));
 }
 
 #[test]
@@ -206,5 +206,87 @@ fn what_is_no_file_is_no_image() {
             let (code, error) = said(btrsquash().args([command, path]).stdin(Stdio::null()));
             assert!(code == Some(3) && error.contains(words), "{error}");
         }
+    }
+}
+
+#[test]
+fn an_image_goes_to_standard_output_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&mut convert(dir.path(), &["-o", "a.img", "-q"]));
+    let whole = std::fs::read(dir.path().join("a.img")).unwrap();
+    std::os::unix::fs::symlink("/dev/stdout", dir.path().join("link")).unwrap();
+    for (number, name) in ["-", "/dev/stdout", "/proc/self/fd/1", "link"].into_iter().enumerate() {
+        let file = dir.path().join(format!("{number}"));
+        let mut command = convert(dir.path(), &["-o", name, "--force"]);
+        let output = command.stdout(std::fs::File::create(&file).unwrap()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(std::fs::read(&file).unwrap() == whole, "{name}");
+        // The report is for people then, on stderr.
+        assert!(String::from_utf8_lossy(&output.stderr).contains("minimum RAM"), "{output:?}");
+    }
+    assert!(dir.path().join("link").symlink_metadata().unwrap().is_symlink());
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("null")).unwrap();
+    std::os::unix::fs::symlink("/proc/self/environ", dir.path().join("proc")).unwrap();
+    for name in ["null", "proc"] {
+        let (code, error) = said(&mut convert(dir.path(), &["-o", name, "--force"]));
+        assert_eq!(code, Some(2), "{error}");
+        assert!(dir.path().join(name).symlink_metadata().unwrap().is_symlink());
+    }
+}
+
+#[test]
+fn the_input_is_never_an_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::copy(tiny(), at("old.gz")).unwrap();
+    std::fs::hard_link(at("old.gz"), at("hard.gz")).unwrap();
+    std::os::unix::fs::symlink("old.gz", at("soft.gz")).unwrap();
+    for name in ["old.gz", "hard.gz", "soft.gz", "./old.gz"] {
+        for more in [&["-o", name][..], &["-o", "new.img", "--html", name]] {
+            let mut command = btrsquash();
+            command.current_dir(dir.path()).args(["convert", "old.gz", "--front-end", "built-in", "--force"]);
+            let (code, error) = said(command.args(more));
+            assert!(code == Some(2) && error.contains("is the input"), "{more:?}: {error}");
+        }
+        let mut command = btrsquash();
+        command.current_dir(dir.path()).args(["diff", "old.gz", "old.gz", "--force", "--html", name]);
+        assert_eq!(said(&mut command).0, Some(2));
+    }
+    assert_eq!(std::fs::read(at("old.gz")).unwrap(), std::fs::read(tiny()).unwrap());
+    assert_eq!(listed(dir.path()), ["hard.gz", "old.gz", "soft.gz"]);
+}
+
+#[test]
+fn a_report_that_fails_leaves_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    for more in [&["--layout", "combined"][..], &["--layout", "split"]] {
+        let arguments = [&["-o", "a.img", "--report", "a.txt"], more].concat();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = convert(dir.path(), &arguments);
+        assert_eq!(command.stdout(full).status().unwrap().code(), Some(5));
+        assert!(listed(dir.path()).is_empty(), "{:?}", listed(dir.path()));
+    }
+}
+
+#[test]
+fn an_image_is_no_more_readable_than_its_input() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::copy(tiny(), at("old.gz")).unwrap();
+    std::fs::set_permissions(at("old.gz"), PermissionsExt::from_mode(0o600)).unwrap();
+    let mut command = btrsquash();
+    command.current_dir(dir.path()).args([
+        "convert",
+        "old.gz",
+        "--front-end",
+        "built-in",
+        "-q",
+        "-o",
+        "new.img",
+    ]);
+    run(command.args(["--layout", "split", "--html", "new.html"]));
+    for name in ["new.img", "new.squashfs.img", "new.boot.txt", "new.html"] {
+        assert_eq!(at(name).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
 }

@@ -319,27 +319,3 @@ fn what_cannot_be_booted_is_said_at_once() {
         boot_small(&image, &kernel, &["--expect", "x", "--find-min", "--from", "512", "--to", "256"]);
     assert_eq!(code, Some(2));
 }
-
-#[test]
-fn a_signal_leaves_nothing_behind() {
-    let Some((initrd, kernel)) = installer("text").filter(|_| have("qemu-system-x86_64")) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let left = || std::fs::read_dir(dir.path()).unwrap().count();
-    let mut child = btrsquash()
-        .arg("boot")
-        .arg(&initrd)
-        .args(["--measure", "--expect", "never", "--kernel"])
-        .arg(&kernel)
-        .env("TMPDIR", dir.path())
-        .spawn()
-        .unwrap();
-    while left() == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it made its copy");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
-        .unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
-    assert_eq!(left(), 0);
-}
