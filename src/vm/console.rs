@@ -15,7 +15,7 @@ pub enum Verdict {
     OutOfMemory(String),
     /// A shell for emergencies.
     Emergency(String),
-    /// The front-end said that it cannot go on.
+    /// The boot initramfs said that it cannot continue.
     FrontEnd(String),
     /// What was to fail the boot showed.
     Failed(String),
@@ -138,7 +138,7 @@ impl Watcher {
         let signs = [
             // init/initramfs.c; older kernels panic with the bare words.
             sign(r"(?m)^.*Initramfs unpacking failed.*$", Verdict::Unpacking as Sign),
-            sign(r"(?m)^.*btrsquash: cannot go on: .*$", Verdict::FrontEnd),
+            sign(r"(?m)^.*btrsquash: cannot (?:continue|go on): .*$", Verdict::FrontEnd),
             sign(r"(?m)^.*System is deadlocked on memory.*$", Verdict::OutOfMemory),
             sign(r"(?m)^.*Kernel panic - not syncing.*$", Verdict::Panic),
             // dracut, systemd, initramfs-tools.
@@ -234,7 +234,7 @@ mod tests {
             watch("Out of memory: Killed\nKernel panic - not syncing: x"),
             Some(Verdict::OutOfMemory(_))
         ));
-        assert!(matches!(watch("btrsquash: cannot go on: no disk"), Some(Verdict::FrontEnd(_))));
+        assert!(matches!(watch("btrsquash: cannot continue: no disk"), Some(Verdict::FrontEnd(_))));
         assert!(matches!(watch("\n(initramfs) "), Some(Verdict::Emergency(_))));
         assert!(matches!(watch("no luck"), Some(Verdict::Failed(_))));
         assert_eq!(watch("hello\n"), None);

@@ -120,7 +120,7 @@ fn a_retained_runtime_is_not_copied() {
     let image =
         converted("gtk13-retained", &initrd, &[&arguments[..], &["--runtime-from", "retained"]].concat());
     reaches(&image, &kernel, 176, &format!("{INSTALLER} retain_initrd"), FIRST_SCREEN, &[]);
-    fails(&image, &kernel, INSTALLER, &["cannot go on", "add retain_initrd to the kernel's command line"]);
+    fails(&image, &kernel, INSTALLER, &["cannot continue", "add retain_initrd to the kernel's command line"]);
     let image = converted("gtk13", &initrd, &arguments);
     reaches(&image, &kernel, 288, INSTALLER, FIRST_SCREEN, &[]);
     reaches(&image, &kernel, 224, &format!("{INSTALLER} root=live:/squashfs.img"), FIRST_SCREEN, &[]);
@@ -307,14 +307,15 @@ PRESEED
     // And rd.break says that there is no shell.
     let text =
         reaches(&dir.path().join("new.img"), &kernel, 512, &format!("{INSTALLER} rd.break"), "THE END", &[]);
-    let stays = "/lib/debian-installer-startup.d was appended to the image, but is a folder of the runtime";
+    let stays =
+        "/lib/debian-installer-startup.d was appended to the image, but is a directory of the runtime";
     for words in [
         "/preseed.cfg",
         "replaced",
         "linked",
         "insmod /lib/modules/",
         "dummy 16384",
-        "there is no shell",
+        "this boot initramfs has no shell",
         stays,
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -335,7 +336,7 @@ fn failures_are_named_on_the_console() {
         &image,
         &kernel,
         &wrong,
-        &["root=live:/elsewhere.img names no file", "try: root=live:/squashfs.img"],
+        &["root=live:/elsewhere.img: no such file", "try: write root=live:/squashfs.img"],
     );
     let (booted, report) = boot(&image, &kernel, 512, "root=/dev/sda1", FIRST_SCREEN, &[]);
     let outcome = report["outcome"].as_str().unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn run() -> ! {
     give_up(&what, &hint)
 }
 
-/// Says why the boot cannot go on, and ends. The kernel panics when its init ends, and `panic=` on the command line says
+/// Says why the boot cannot continue, and ends. The kernel panics when its init ends, and `panic=` on the command line says
 /// what happens then.
 pub(crate) fn give_up(what: &str, hint: &str) -> ! {
     say(&format!("cannot continue: {what}"));
