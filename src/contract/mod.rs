@@ -2,7 +2,8 @@
 //!
 //! The library and the program that runs inside an image (src/guest) use the same code. This module therefore needs
 //! nothing but std, names no other module of the library, and builds with Rust 1.85, the compiler of Debian 13.
-//! `src/docs/image-format.md` describes the format for people.
+//!
+#![doc = include_str!("../docs/image-format.md")]
 
 pub mod checksum;
 pub mod cmdline;

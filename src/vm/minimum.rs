@@ -106,8 +106,8 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
         Verdict::FrontEnd(_) => "the boot initramfs gave up".into(),
         Verdict::Failed(_) => "the console matched --fail".into(),
         // QEMU itself says what it does not accept; without memory for the kernel's start or the image nothing is said.
-        Verdict::Exited(how) if console.is_empty() => match how.split_once(": ") {
-            Some((_, message)) => message.lines().last().unwrap_or(message).to_owned(),
+        Verdict::Exited(how) if console.is_empty() => match how.find("qemu-").map(|at| &how[at..]) {
+            Some(message) => message.lines().last().unwrap_or(message).to_owned(),
             None => "kernel and image do not fit into memory".into(),
         },
         Verdict::Exited(_) => "QEMU ended".into(),

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::images::{convert, json};
+use crate::support::images::convert;
 use crate::support::newc::{archive, dir, file, trailer};
 use crate::support::{
-    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, skip,
+    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, run, skip,
 };
 
 /// A text installer of Debian for another architecture, its kernel, and the package of that kernel's modules.
@@ -127,16 +127,19 @@ fn built_in_kernel(dir: &Path) -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn i386_boots() {
     converts_and_boots(12, "i386", "qemu-system-x86_64", "i686", 192);
 }
 
 #[test]
+#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn arm64_boots() {
     converts_and_boots(12, "arm64", "qemu-system-aarch64", "aarch64", 256);
 }
 
 #[test]
+#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn ppc64el_boots() {
     converts_and_boots(12, "ppc64el", "qemu-system-ppc64", "ppc64le", 512);
 }
@@ -193,8 +196,9 @@ fn the_kernel_decides_and_not_the_init() {
     std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
     let package = package.display().to_string();
     convert(&image, &new, &["--assume-monolith", "--front-end", "built-in", "--modules", &package]);
-    let listed = btrsquash().args(["inspect", "--json"]).arg(&new).output().unwrap();
-    assert_eq!(json(&listed)["identity"]["architecture"], "x86_64");
+    // Class and machine in the header of the boot initramfs's init: ELFCLASS64, EM_X86_64.
+    let init = run(btrsquash().args(["cat", "--layer", "initramfs"]).arg(&new).arg("init")).stdout;
+    assert_eq!((init[4], init[18]), (2, 62));
 
     // The other way round no kernel does it.
     let mut init = elf("aarch64");

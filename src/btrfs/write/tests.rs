@@ -248,7 +248,7 @@ fn sizes_are_those_that_files_can_have() {
     for (sizes, words) in [
         ([most + 1, 1], "has a size of 9223372036854775808 bytes"),
         ([u64::MAX, u64::MAX], "has a size of 18446744073709551615 bytes"),
-        ([most, 1], "with 'b' of 1 bytes"),
+        ([most, 1], "with 'b' (1 bytes)"),
     ] {
         let error = read(holes(sizes), Path::new("image"), u64::MAX).unwrap_err().to_string();
         assert!(error.starts_with("image") && error.contains(words), "{error}");
