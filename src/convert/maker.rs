@@ -32,6 +32,15 @@ pub(super) fn ready_made(request: &Request) -> Result<Option<ReadyMade>, Error> 
     }
 }
 
+/// Fails if the boot initramfs that was asked for cannot reach the runtime, before any kernel is looked for.
+pub(super) fn check_request(request: &Request) -> Result<(), Error> {
+    match &request.front_end {
+        FrontEndChoice::Auto => Ok(()),
+        FrontEndChoice::BuiltIn => built_in::check_runtime(&request.runtime),
+        FrontEndChoice::Dracut { .. } | FrontEndChoice::File(_) => dracut::check_runtime(&request.runtime),
+    }
+}
+
 /// Chooses what makes the boot initramfs for kernels of this machine, and fails if it cannot.
 pub(super) fn choose(
     request: &Request,

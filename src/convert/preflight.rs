@@ -103,6 +103,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         .map_err(|e| e.or_file(&input.name))?;
     check_links(&image.tree).map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
+    maker::check_request(request)?;
     let ready = maker::ready_made(request)?;
     let kernels = find_kernels(request, &image, ready.as_ref())?;
     let architecture = architecture(&kernels, &class)?;

@@ -185,7 +185,8 @@ fn a_system_with_systemd_runs_on_both_overlays_and_on_two_kernels() {
     let sizes: BTreeMap<&str, u64> =
         kernels.iter().map(|k| (k["version"].as_str().unwrap(), k["bytes"].as_u64().unwrap())).collect();
     assert_eq!(sizes.len(), 2, "{sizes:?}");
-    assert!(sizes.values().all(|bytes| *bytes > MIB), "{sizes:?}");
+    // loop and squashfs; the others travel inside the squashfs.
+    assert!(sizes.values().all(|bytes| *bytes > 100 << 10), "{sizes:?}");
     for (kernel, release) in [(&kernel, "6.1."), (&other_kernel, "6.12.")] {
         let text = reaches(&image, kernel, SYSTEMD_MIB, "", "login:", &[]);
         check(&text, "/ /dev/mapper/live-rw btrfs rw", release);

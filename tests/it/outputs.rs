@@ -58,7 +58,7 @@ fn two_outputs_under_one_name_are_refused_before_the_work() {
         "split",
         "--force",
     ]));
-    assert!(code == Some(2) && error.contains("is named twice"), "{error}");
+    assert!(code == Some(2) && error.contains("is the input b.squashfs.img itself"), "{error}");
     let (code, error) = said(&mut convert(dir.path(), &["-o", "/dev/null", "--force"]));
     assert!(code == Some(2) && error.contains("not a regular file"), "{error}");
     assert_eq!(listed(dir.path()), ["b.squashfs.img"]);
@@ -181,10 +181,12 @@ fn two_parts_need_the_memory_of_one() {
             "--report",
             &report,
         ]));
-        told.push(least(&json(&dir.path().join(&report))["ram_after"]));
+        let said = least(&json(&dir.path().join(&report))["ram_after"]);
         let output = run(btrsquash().current_dir(dir.path()).args(["inspect", &image, "--json"]));
         let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(told.last(), Some(&least(&seen["ram"])));
+        // inspect does not know the kernel and says what the larger one of the range needs.
+        told.push(least(&seen["ram"]));
+        assert!(said <= told[told.len() - 1] && told[told.len() - 1] - said < 16 << 20, "{said} {told:?}");
     }
     sh(
         dir.path(),
@@ -199,9 +201,11 @@ fn two_parts_need_the_memory_of_one() {
 
 #[test]
 fn what_is_no_file_is_no_image() {
-    for (path, words) in
-        [("/dev/zero", "is no regular file"), ("/", "is a folder"), ("/dev/stdin", "is no regular file")]
-    {
+    for (path, words) in [
+        ("/dev/zero", "expected a regular file"),
+        ("/", "is a directory"),
+        ("/dev/stdin", "expected a regular file"),
+    ] {
         for command in ["inspect", "convert"] {
             let (code, error) = said(btrsquash().args([command, path]).stdin(Stdio::null()));
             assert!(code == Some(3) && error.contains(words), "{error}");
