@@ -196,7 +196,7 @@ fn two_parts_need_the_memory_of_one() {
     );
     let output = run(btrsquash().current_dir(dir.path()).args(["inspect", "both.img", "--json"]));
     told.push(least(&serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["ram"]));
-    assert!(told[0] > 100 << 20 && told.iter().all(|&bytes| bytes.abs_diff(told[0]) < 1 << 20), "{told:?}");
+    assert!(told[0] > 100 << 20 && told.iter().all(|&bytes| bytes.abs_diff(told[0]) < 16 << 20), "{told:?}");
 }
 
 #[test]

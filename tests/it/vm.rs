@@ -287,9 +287,12 @@ fn each_way_to_fail_is_told_apart() {
     let Some((image, kernel)) = small() else { return };
     let common = ["-m", "192", "--expect", READY];
     for (more, outcome) in [
-        (&["--append", "small=off", "--timeout", "60"][..], "the machine ended"),
+        (&["--append", "small=off", "--timeout", "60"][..], "QEMU ended"),
         (&["--append", "small=wait", "--timeout", "15"], "timed out"),
-        (&["--append", "small=go", "--fail", "small: pid: [0-9]"], "failed as told by --fail: small: pid: 1"),
+        (
+            &["--append", "small=go", "--fail", "small: pid: [0-9]"],
+            "the console matched --fail: small: pid: 1",
+        ),
         (&["--append", "rdinit=/nothing init=/nothing"], "kernel panic: "),
     ] {
         let (code, report, output) = boot_small(&image, &kernel, &[&common[..], more].concat());
