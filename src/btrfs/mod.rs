@@ -1,7 +1,7 @@
 //! btrfs: an image laid out in memory and made on demand, and a reader that verifies every checksum.
 //!
 //! [`plan`] turns a [`Tree`](crate::tree::Tree) into an [`Image`], of which any range can be read at any time from any
-//! thread: nothing is mounted, nothing is copied, no privilege is needed. [`read`] is the other way round. The format is
+//! thread: nothing is mounted, nothing is copied, no privilege is needed. [`read()`] is the other way round. The format is
 //! that of the kernel's include/uapi/linux/btrfs_tree.h and Documentation/filesystems/btrfs (the on-disk format page).
 
 mod disk;

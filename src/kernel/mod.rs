@@ -1,6 +1,6 @@
 //! Kernel modules and their closure, what a kernel can do, and where its modules come from.
 //!
-//! [`find`] is the preflight: before any slow work begins it knows, of every kernel that the image can be booted with,
+//! [`find()`] is the preflight: before any slow work begins it knows, of every kernel that the image can be booted with,
 //! whether that kernel reaches the runtime, and as which file system.
 
 use std::collections::BTreeSet;

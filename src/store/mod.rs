@@ -1,6 +1,6 @@
 //! Contents on their way into an image: each stored once, and in an order that compresses well.
 //!
-//! [`Stored::plan`] reads every file once. Both file systems lay their data out by its result.
+//! `Stored::plan` reads every file once. Both file systems lay their data out by its result.
 
 mod links;
 mod order;

@@ -151,7 +151,7 @@ impl Watcher {
         Self { expect, fail, signs, seen: Vec::new(), scanned: 0, held: None }
     }
 
-    /// The output so far, the last [`KEPT`] bytes of it at least.
+    /// The output so far, the last `KEPT` bytes of it at least.
     #[must_use]
     pub fn console(&self) -> &[u8] {
         &self.seen

@@ -27,7 +27,7 @@ pub fn is_btrfs(source: &dyn ReadAt) -> bool {
 /// Reads the file tree of the default subvolume. `name` is how errors call the image.
 ///
 /// The checksums of the superblock and of every tree block on the way are verified here, those of data whenever it is
-/// read through [`Tree::data`] ([`verify_data`] reads it all). Offsets in the tree's data are logical addresses of the
+/// read through [`Tree::data`] (`verify_data` reads it all). Offsets in the tree's data are logical addresses of the
 /// file system; inline and compressed files lie, unpacked in a temporary file, behind the last of them: at most
 /// `max_unpacked` bytes.
 ///

@@ -25,7 +25,7 @@ pub struct Moment {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootReport {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,
@@ -69,7 +69,7 @@ pub struct Try {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MinReport {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,

@@ -133,7 +133,7 @@ pub struct SizeChange {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,
@@ -178,7 +178,7 @@ impl Difference {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verification {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,

@@ -34,7 +34,7 @@ pub struct Portion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conversion {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,

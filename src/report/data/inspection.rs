@@ -84,7 +84,7 @@ pub struct Weight {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inspection {
-    /// [`SCHEMA_VERSION`].
+    /// [`crate::report::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Who wrote this.
     pub tool: Tool,
