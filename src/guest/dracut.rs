@@ -17,6 +17,7 @@ use crate::arguments;
 use crate::carry::Image;
 use crate::console::{Failure, Result, failed, failure, say};
 use crate::handover::{self, Start, sysroot};
+use crate::init::mount;
 use crate::init::runtime::{self, Squashfs};
 use crate::{appended, block, init, modules, sys};
 
@@ -128,25 +129,23 @@ fn load_modules(image: &Image) -> Result<()> {
     let overlayfs = squashfs_runtime
         || arguments::overlayfs(&arguments::read()).unwrap_or(image.config.overlay == Overlay::Overlayfs);
     let mut loaded = modules::load(overlayfs);
-    let own = Path::new("/").join(paths::SQUASHFS);
-    if own.is_file() {
-        load_late(&own, overlayfs, &mut loaded)?;
-    }
-    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let knows = |kind: &str| known.lines().any(|line| line.split_whitespace().next_back() == Some(kind));
     let mut missing = Vec::new();
     if !Path::new("/dev/loop-control").exists() {
         missing.push("loop");
     }
-    for kind in ["squashfs", "btrfs", "overlay"] {
-        let wanted = match kind {
-            "btrfs" => !squashfs_runtime,
-            "overlay" => overlayfs,
-            _ => true,
-        };
-        if wanted && !knows(kind) {
-            missing.push(kind);
-        }
+    if !knows("squashfs") {
+        missing.push("squashfs");
+    }
+    // A damaged squashfs has to be called that, not a kernel without btrfs.
+    let own = Path::new("/").join(paths::SQUASHFS);
+    if missing.is_empty() && own.is_file() {
+        load_late(own, overlayfs, &mut loaded)?;
+    }
+    if !squashfs_runtime && !knows("btrfs") {
+        missing.push("btrfs");
+    }
+    if overlayfs && !knows("overlay") {
+        missing.push("overlay");
     }
     if !overlayfs && !block::knows_snapshots() {
         missing.push("dm_snapshot");
@@ -158,18 +157,25 @@ fn load_modules(image: &Image) -> Result<()> {
     Err(failure(what, loaded.hint()))
 }
 
-/// Modules that lie in the squashfs: dracut mounts it again later.
-fn load_late(squashfs: &Path, overlayfs: bool, loaded: &mut modules::Loaded) -> Result<()> {
+/// Whether the kernel knows a type of file system now.
+fn knows(kind: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.split_whitespace().next_back() == Some(kind))
+}
+
+/// Checks the squashfs of the image and loads the modules that lie in it; dracut mounts it again later.
+fn load_late(file: PathBuf, overlayfs: bool, loaded: &mut modules::Loaded) -> Result<()> {
     let doing = "reading modules from the squashfs";
+    let impossible = "report this: it should not happen";
+    let squashfs = Squashfs { file, offset: 0, size: 0, own: true };
+    runtime::check(&arguments::read(), &squashfs)?;
     let live = Path::new("/").join(paths::MOUNT_LIVE);
-    let _ = fs::create_dir_all(&live);
-    let device = block::loop_device(squashfs, 0, 0, false).map_err(failed(doing, loaded.hint()))?;
-    let mounted = sys::mount_at(&device.to_string_lossy(), &live, "squashfs", sys::MS_RDONLY, "");
-    if mounted.is_ok() {
-        modules::load_late(&live, overlayfs, loaded);
-        sys::unmount(&live, 0).map_err(failed(doing, "report this: it should not happen"))?;
-    }
-    block::detach(&device).map_err(failed(doing, "report this: it should not happen"))
+    fs::create_dir_all(&live).map_err(failed(doing, "give the machine more memory"))?;
+    let device = block::loop_device(&squashfs.file, 0, 0, false).map_err(failed(doing, loaded.hint()))?;
+    mount::file_system(&device, &live, "squashfs", sys::MS_RDONLY, loaded)?;
+    modules::load_late(&live, overlayfs, loaded);
+    sys::unmount(&live, 0).map_err(failed(doing, impossible))?;
+    block::detach(&device).map_err(failed(doing, impossible))
 }
 
 /// Fails if dracut's `root` holds no runtime, or one that is damaged.
@@ -200,8 +206,8 @@ fn check_root(root: &str) -> Result<()> {
             )
         });
     }
-    let squashfs = Squashfs { own: file == own, file, offset: 0, size: 0 };
-    runtime::check(&arguments::read(), &squashfs)
+    // The checksum was compared before modules were read from it.
+    Ok(())
 }
 
 fn carry(image: &Image) -> Result<()> {

@@ -6,7 +6,7 @@
 
 mod identify;
 mod media;
-mod mount;
+pub(crate) mod mount;
 mod retained;
 pub(crate) mod runtime;
 

@@ -94,7 +94,14 @@ fn image(live: &Path, squashfs: &Squashfs) -> Result<PathBuf> {
     Err(failure(format!("{} does not contain {}", squashfs.file.display(), paths::ROOTFS), DAMAGED))
 }
 
-fn file_system(device: &Path, target: &Path, kind: &str, flags: c_ulong, loaded: &Loaded) -> Result<()> {
+/// Mounts a file system of the image; an error says whether a module is missing or the image is damaged.
+pub(crate) fn file_system(
+    device: &Path,
+    target: &Path,
+    kind: &str,
+    flags: c_ulong,
+    loaded: &Loaded,
+) -> Result<()> {
     const ENODEV: i32 = 19;
     sys::mount_at(&device.to_string_lossy(), target, kind, flags, "").map_err(|error| {
         let hint = if error.raw_os_error() == Some(ENODEV) { loaded.hint() } else { DAMAGED };
