@@ -4,6 +4,8 @@
 pub const FETCHED: &str = "btrsquash.fetched=";
 /// Says how many bytes the squashfs has that the boot loader loads together with the image, as one more archive.
 pub const LOADED_TOGETHER: &str = "btrsquash.beside=";
+/// Says how a squashfs outside the image is packed: compression and block size in bytes (`xz,262144`), for the RAM model.
+pub const PACKING: &str = "btrsquash.packing=";
 
 /// Values of `root=` that old boot entries of monolithic images have. None of them ever named a root file system: the
 /// kernel does not look for one when the initramfs has an init.

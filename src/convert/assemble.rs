@@ -125,8 +125,8 @@ fn checksum(
     Ok(Some(frontend::checksum_file(&mut squashfs).context("reading the squashfs back")?))
 }
 
-/// The content of the file in /etc/cmdline.d: where the root is, how it becomes writable, the user's own arguments, and
-/// the size of a runtime that is in RAM but not in the image.
+/// The content of the file in /etc/cmdline.d: where the root is, how it becomes writable, the user's own arguments, and of
+/// a runtime in a separate file the size, if it is in RAM, and how it is packed.
 fn command_line(request: &Request, prepared: &Prepared, built: &Built) -> String {
     let plan = prepared.plan(request);
     let mut line = match &prepared.maker {
@@ -134,13 +134,16 @@ fn command_line(request: &Request, prepared: &Prepared, built: &Built) -> String
         Maker::BuiltIn => format!("{} {}", built_in::cmdline(&plan), request.cmdline),
     };
     line.truncate(line.trim_end().len());
-    let outside = match request.runtime {
+    let in_ram = match request.runtime {
         RuntimeFrom::Network(_) => Some(cmdline::FETCHED),
         RuntimeFrom::Initramfs if request.layout == Layout::Split => Some(cmdline::LOADED_TOGETHER),
         _ => None,
     };
-    if let Some(word) = outside {
+    if let Some(word) = in_ram {
         line.push_str(&format!(" {word}{}", built.written.size));
+    }
+    if request.layout == Layout::Split {
+        line.push_str(&format!(" {}{},{}", cmdline::PACKING, request.compression, prepared.block_size));
     }
     line.push('\n');
     line

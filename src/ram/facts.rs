@@ -2,7 +2,7 @@
 
 use crate::codec::Compression;
 use crate::contract::Handover;
-use crate::contract::cmdline::{FETCHED, LOADED_TOGETHER};
+use crate::contract::cmdline::{FETCHED, LOADED_TOGETHER, PACKING};
 use crate::contract::paths::{CMDLINE, MODULES};
 use crate::image::Opened;
 use crate::image::classify::Verdict;
@@ -137,15 +137,25 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
         pinned: squashfs + fetched + drivers,
         fetched,
         retained,
-        packing: Some(packing(image)),
+        packing: Some(packing(image, tree)),
         ..alone
     }
 }
 
-/// How the squashfs of a converted image is packed; as convert packs it by default if it is in a separate file.
-fn packing(image: &Opened) -> Packing {
-    let known = image.layers.first().and_then(|layer| squashfs::packing(layer.source.as_ref()));
-    let (compression, block) = known.unwrap_or((Compression::Xz, squashfs::MAX_BLOCK_SIZE));
+/// How the squashfs of a converted image is packed: by its superblock, or by the image's command line ([`PACKING`]) if it
+/// is a separate file. An image that says nothing, with a boot initramfs of the user's, is taken to have large blocks.
+fn packing(image: &Opened, tree: &Tree) -> Packing {
+    let layer = image.layers.first().and_then(|layer| squashfs::packing(layer.source.as_ref()));
+    let stated = || {
+        let (compression, block) =
+            word(tree, PACKING)?.split_once(',').map(|(c, b)| (c.to_owned(), b.parse()))?;
+        let compression = Compression::ALL.into_iter().find(|known| known.name() == compression)?;
+        let block = block
+            .ok()
+            .filter(|block| (squashfs::MIN_BLOCK_SIZE..=squashfs::MAX_BLOCK_SIZE).contains(block))?;
+        Some((compression, block))
+    };
+    let (compression, block) = layer.or_else(stated).unwrap_or((Compression::Xz, squashfs::MAX_BLOCK_SIZE));
     Packing { compression, block: u64::from(block) }
 }
 
@@ -163,14 +173,18 @@ fn modules(tree: &Tree, page: u64) -> u64 {
     tree.walk().filter(|entry| inside(&entry.path)).map(|entry| size(&tree.inode(entry.id).node, page)).sum()
 }
 
+/// The last value of `argument` on a converted image's own command line.
+fn word(tree: &Tree, argument: &str) -> Option<String> {
+    let file = tree.get(CMDLINE).and_then(|id| tree.read(id, 64 << 10).ok().flatten())?;
+    let text = String::from_utf8(file).ok()?;
+    text.split_whitespace().filter_map(|word| word.strip_prefix(argument)).next_back().map(str::to_owned)
+}
+
 /// The number of bytes that `argument` states on a converted image's own command line.
 fn stated(tree: &Tree, argument: &str) -> u64 {
-    let file = tree.get(CMDLINE).and_then(|id| tree.read(id, 64 << 10).ok().flatten());
-    let text = String::from_utf8(file.unwrap_or_default()).unwrap_or_default();
-    let bytes =
-        text.split_whitespace().filter_map(|word| word.strip_prefix(argument)?.parse().ok()).next_back();
+    let bytes: Option<u64> = word(tree, argument).and_then(|bytes| bytes.parse().ok());
     // No image holds more; a made-up size must not overflow.
-    bytes.map_or(0, |bytes: u64| bytes.min(1 << 40))
+    bytes.map_or(0, |bytes| bytes.min(1 << 40))
 }
 
 /// Whether the front-end hands over to systemd: the configuration it was made with says so (`frontend::built_in`,
