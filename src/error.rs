@@ -102,8 +102,7 @@ impl Error {
     }
     /// An output that cannot be written: [`Kind::Io`] if the device failed or is full, else [`Kind::Usage`].
     pub fn writing(source: io::Error) -> Self {
-        let kind = if is_device_failure(&source) { Kind::Io } else { Kind::Usage };
-        let error = Self::new(kind, "cannot be written");
+        let error = Self::new(Kind::Usage, "cannot be written");
         let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let error = error.caused_by(source);
         if full { error.hint("free some space there, or write to another file system") } else { error }
@@ -121,9 +120,14 @@ impl Error {
             .caused_by(source)
             .hint("raise the limit on processes (ulimit -u, or pids.max of the control group)")
     }
-    /// Adds the error that caused this one.
+    /// Adds the error that caused this one. If a device failed or is full, this one becomes [`Kind::Io`]: nothing is wrong
+    /// with what was asked for, or with the input.
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let io = (&source as &dyn std::any::Any).downcast_ref::<io::Error>();
+        if io.is_some_and(is_device_failure) {
+            self.kind = Kind::Io;
+        }
         self.source = Some(Arc::new(source));
         self
     }

@@ -5,6 +5,8 @@
 //! The modules stand in the order in which data flows: each one uses only those above it, which the test
 //! `layout::modules_use_only_earlier_ones` checks. [`docs`] has chapters on the whole.
 
+#![warn(unreachable_pub)]
+
 pub mod contract;
 
 pub mod error;

@@ -256,6 +256,12 @@ impl OutputFile {
         done.map_err(|e| failed(&self.path, e))
     }
 
+    /// Writes the directory with the file's name to disk.
+    fn sync_directory(&self) -> Result<(), Error> {
+        let Place::Path { directory, .. } = &self.place else { return Ok(()) };
+        directory.sync_all().map_err(|e| failed(&self.path, e))
+    }
+
     /// Gives the file its name, or writes it to standard output.
     fn place(&mut self) -> Result<Undo, Error> {
         let Place::Path { path, directory, temporary } = &self.place else {
@@ -331,6 +337,8 @@ pub fn commit(mut files: Vec<OutputFile>) -> Result<(), Error> {
             }
         }
     }
+    // The names themselves have to be on disk, too.
+    let result = result.and_then(|()| files.iter().try_for_each(OutputFile::sync_directory));
     for undo in done.into_iter().rev() {
         // Nothing more can be done about an error here.
         let _ = match undo {
@@ -342,12 +350,6 @@ pub fn commit(mut files: Vec<OutputFile>) -> Result<(), Error> {
         };
     }
     drop(uninterrupted);
-    // The names themselves have to be on disk, too.
-    for file in &files {
-        if let Place::Path { directory, .. } = &file.place {
-            directory.sync_all().map_err(|e| failed(&file.path, e))?;
-        }
-    }
     result
 }
 

@@ -231,4 +231,12 @@ impl ReadAt for Joined {
     fn len(&self) -> u64 {
         self.len
     }
+    fn stored_bytes(&self, offset: u64, len: u64) -> f64 {
+        let end = offset.saturating_add(len);
+        let stored = self.parts.iter().filter_map(|(at, source)| {
+            let (from, to) = (offset.max(*at), end.min(at + source.len()));
+            (from < to).then(|| source.stored_bytes(from - at, to - from))
+        });
+        stored.sum()
+    }
 }

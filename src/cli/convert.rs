@@ -232,7 +232,7 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
         _ => return Err(Error::usage(format!("--measured '{text}': write old=FILE or new=FILE")).into()),
     };
     let json = std::fs::read_to_string(file)
-        .map_err(|e| Error::usage(format!("cannot be read: {e}")).file(file))
+        .map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))
         .context("reading measured figures")?;
     let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());
     if let Ok(found) = serde_json::from_str::<Box<report::MinReport>>(&json) {
@@ -252,7 +252,8 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
             nothing("has no figures: memory was not recorded", "use boot --measure")
         }
         Ok(found) => Ok((side, Measured::Moments(found))),
-        Err(e) => Err(Error::usage(format!("has no figures: {e}"))
+        Err(e) => Err(Error::usage("has no figures")
+            .caused_by(e)
             .file(file)
             .hint("boot --find-min --json or boot --measure --json writes them")
             .into()),

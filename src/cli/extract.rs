@@ -74,7 +74,7 @@ pub fn extract(options: &Extract) -> anyhow::Result<()> {
         None => {
             let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
             let done = extract::into_tar(tree, &entries, &mut out).map_err(named)?;
-            out.flush().map_err(|e| Error::usage(format!("stdout cannot be written: {e}")))?;
+            out.flush().map_err(|e| Error::usage("stdout cannot be written").caused_by(e))?;
             done
         }
     };

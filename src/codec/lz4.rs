@@ -8,7 +8,7 @@ pub(crate) const MAGIC: u32 = 0x184c_2102;
 pub(crate) const CHUNK: usize = 8 << 20;
 
 /// Unpacks frames in a row, as the kernel does, up to the end of input or a chunk of size zero.
-pub struct Decoder<R> {
+pub(super) struct Decoder<R> {
     input: R,
     packed: Vec<u8>,
     out: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Decoder<R> {
 
 impl<R: BufRead> Decoder<R> {
     /// A decoder for the frame at the start of `input`.
-    pub fn new(input: R) -> Self {
+    pub(super) fn new(input: R) -> Self {
         Self { input, packed: Vec::new(), out: Vec::new(), at: 0, started: false }
     }
 
@@ -79,7 +79,7 @@ impl<R: BufRead> Read for Decoder<R> {
 
 /// Packs `input` as one frame.
 #[must_use]
-pub fn compress(input: &[u8]) -> Vec<u8> {
+pub(super) fn compress(input: &[u8]) -> Vec<u8> {
     let mut out = MAGIC.to_le_bytes().to_vec();
     for chunk in input.chunks(CHUNK) {
         let packed = lz4_flex::block::compress(chunk);

@@ -18,7 +18,7 @@ fn bad(what: impl Into<String>) -> io::Error {
 }
 
 /// Unpacks one lzop member.
-pub struct Decoder<R> {
+pub(super) struct Decoder<R> {
     input: R,
     out: Vec<u8>,
     at: usize,
@@ -28,7 +28,7 @@ pub struct Decoder<R> {
 
 impl<R: BufRead> Decoder<R> {
     /// A decoder for the member at the start of `input`.
-    pub fn new(input: R) -> Self {
+    pub(super) fn new(input: R) -> Self {
         Self { input, out: Vec::new(), at: 0, flags: None, ended: false }
     }
 
@@ -143,7 +143,7 @@ fn adler32(bytes: &[u8]) -> u32 {
 ///
 /// # Errors
 /// When the compressor fails.
-pub fn compress(input: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn compress(input: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = Vec::new();
     header.extend_from_slice(&0x1030_u16.to_be_bytes()); // version
     header.extend_from_slice(&0x2080_u16.to_be_bytes()); // version of the library

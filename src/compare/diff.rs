@@ -147,5 +147,5 @@ fn text(tree: &Tree, id: InodeId, pair: &Pair) -> Result<Option<Vec<u8>>, Error>
         return Ok(None);
     }
     tree.read(id, TEXT_LIMIT)
-        .map_err(|e| Error::input(format!("/{}: content cannot be read: {e}", display(&pair.path))))
+        .map_err(|e| Error::input(format!("/{}: content cannot be read", display(&pair.path))).caused_by(e))
 }

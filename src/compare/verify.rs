@@ -339,7 +339,8 @@ fn read_files(layer: &FileSystem, just_read: Option<&str>) -> Result<u64, Error>
             at = next;
             let len = (content.size - at).min(CHUNK as u64) as usize;
             layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
-                Error::input(format!("/{} cannot be read from byte {at}: {e}", display(&entry.path)))
+                Error::input(format!("/{} cannot be read from byte {at}", display(&entry.path)))
+                    .caused_by(e)
                     .file(&layer.name)
             })?;
             at += len as u64;

@@ -106,7 +106,7 @@ fn for_another_machine(machine: &str) -> Error {
 
 /// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
 fn read(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("cannot be read: {e}")).file(path))?;
+    let bytes = std::fs::read(path).map_err(|e| Error::usage("cannot be read").caused_by(e).file(path))?;
     let limits = initrd::Limits { accept_partial: false, ..*limits };
     let image = initrd::read(&bytes, path, &limits, &|_| ())?;
     if image.tree.resolve("init").is_none() {

@@ -72,7 +72,7 @@ fn place(target: &Path) -> Result<PathBuf, Error> {
 fn fill(tree: &Tree, entries: &[Entry], target: &Path) -> Result<Extracted, Error> {
     // The user may name a symlink to a directory: only names of the image are never followed.
     let root = openat(CWD, target, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())
-        .map_err(|e| Error::usage(format!("the directory cannot be opened: {e}")).file(target))?;
+        .map_err(|e| Error::usage("the directory cannot be opened").caused_by(e).file(target))?;
     let mut writer = Writer { tree, root, first: HashMap::new(), done: Extracted::default(), open: None };
     for entry in entries.iter().filter(|entry| !entry.path.is_empty()) {
         writer.make(entry)?;

@@ -24,7 +24,7 @@ impl Selection {
     /// # Errors
     /// [`crate::error::Kind::Usage`] if one is not a glob.
     pub fn new(patterns: &[String]) -> Result<Self, Error> {
-        let wrong = |e: globset::Error| Error::usage(format!("not a glob pattern: {e}"));
+        let wrong = |e: globset::Error| Error::usage("not a glob pattern").caused_by(e);
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
             let stripped = pattern.strip_prefix("./").unwrap_or(pattern);

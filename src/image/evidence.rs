@@ -114,7 +114,7 @@ impl Sign {
 
 /// The sum of the signs' weights.
 #[must_use]
-pub fn weigh(signs: &[Sign]) -> i32 {
+pub(super) fn weigh(signs: &[Sign]) -> i32 {
     signs.iter().map(Sign::weight).sum()
 }
 

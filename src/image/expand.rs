@@ -5,10 +5,9 @@
 //! modules.dep can stay as it is.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
-use crate::bytes::{ReadAt, Spool};
+use crate::bytes::{Joined, ReadAt, Spool};
 use crate::codec::{self, Encoding};
 use crate::error::Error;
 use crate::tree::{Content, Extent, InodeId, Node, Tree, display};
@@ -27,25 +26,6 @@ pub struct Expanded {
     pub packed: u64,
     /// Their bytes now.
     pub unpacked: u64,
-}
-
-/// The bytes of a tree, and behind them those of its unpacked modules.
-struct Joined {
-    first: Arc<dyn ReadAt>,
-    second: Box<dyn ReadAt>,
-}
-
-impl ReadAt for Joined {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        match offset.checked_sub(self.first.len()) {
-            Some(offset) => self.second.read_exact_at(buf, offset),
-            None => self.first.read_exact_at(buf, offset),
-        }
-    }
-
-    fn len(&self) -> u64 {
-        self.first.len() + self.second.len()
-    }
 }
 
 /// Unpacks the packed modules of `tree`, of those for which `wanted` is true.
@@ -82,8 +62,8 @@ pub fn modules(tree: &mut Tree, limit: u64, wanted: &dyn Fn(&[u8]) -> bool) -> R
         let extents = vec![Extent { file_offset: 0, data_offset: offset, len }];
         tree.inode_mut(id).node = Node::Regular(Content { size: len, extents });
     }
-    let second = Box::new(spool.finish().map_err(Error::temporary)?);
-    tree.data = Arc::new(Joined { first: Arc::clone(&tree.data), second });
+    let unpacked: Arc<dyn ReadAt> = Arc::new(spool.finish().map_err(Error::temporary)?);
+    tree.data = Arc::new(Joined::new([Arc::clone(&tree.data), unpacked].into_iter(), 1));
     Ok(done)
 }
 

@@ -68,7 +68,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub fn look(image: &Image<'_>, path: &str) -> Self {
+    pub(super) fn look(image: &Image<'_>, path: &str) -> Self {
         let real = image.real_path(path).unwrap_or_else(|| path.to_owned());
         let bytes = image.bytes(path, MAX_PROGRAM).unwrap_or_default();
         let head = bytes.get(..64).unwrap_or(&bytes).to_vec();
@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// `/init` or `/init (/usr/lib/systemd/systemd)`.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         if self.path == self.real { self.path.clone() } else { format!("{} ({})", self.path, self.real) }
     }
 }

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 
-use crate::bytes::ReadAt;
+use crate::bytes::Joined;
 use crate::contract::{Config, FrontEnd, Handover, Kind, Own, Stat, Trees, appended, lay, paths};
 use crate::initrd::Initrd;
 use crate::tree::{Content, Extent, Inode, InodeId, Node, Tree, mode};
@@ -120,34 +119,10 @@ impl<'a> Appended<'a> {
         }
         let mut system = pair.system;
         if !outcome.changed.is_empty() {
-            let (first, second) = (Arc::clone(&system.data), Arc::clone(&from.data));
-            system.data = Arc::new(Joined { first, second });
+            let both = [Arc::clone(&system.data), Arc::clone(&from.data)];
+            system.data = Arc::new(Joined::new(both.into_iter(), 1));
         }
         Over { system, paths: outcome.changed, failed: outcome.kept }
-    }
-}
-
-/// Two runs of bytes, one behind the other. No read goes over both: no extent of a tree does.
-struct Joined {
-    first: Arc<dyn ReadAt>,
-    second: Arc<dyn ReadAt>,
-}
-
-impl ReadAt for Joined {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        match offset.checked_sub(self.first.len()) {
-            Some(offset) => self.second.read_exact_at(buf, offset),
-            None => self.first.read_exact_at(buf, offset),
-        }
-    }
-    fn len(&self) -> u64 {
-        self.first.len() + self.second.len()
-    }
-    fn stored_bytes(&self, offset: u64, len: u64) -> f64 {
-        match offset.checked_sub(self.first.len()) {
-            Some(offset) => self.second.stored_bytes(offset, len),
-            None => self.first.stored_bytes(offset, len),
-        }
     }
 }
 

@@ -8,20 +8,20 @@ const MAX_TEXT: u64 = 512 << 10;
 pub(super) struct Image<'a>(pub &'a Tree);
 
 impl Image<'_> {
-    pub fn has(&self, path: &str) -> bool {
+    pub(super) fn has(&self, path: &str) -> bool {
         self.0.resolve(path).is_some()
     }
 
-    pub fn bytes(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
         self.0.read(self.0.resolve(path)?, limit).ok().flatten()
     }
 
-    pub fn text(&self, path: &str) -> Option<String> {
+    pub(super) fn text(&self, path: &str) -> Option<String> {
         self.bytes(path, MAX_TEXT).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The first `count` bytes of a regular file.
-    pub fn head(&self, id: InodeId, count: u64) -> Option<Vec<u8>> {
+    pub(super) fn head(&self, id: InodeId, count: u64) -> Option<Vec<u8>> {
         let Node::Regular(content) = &self.0.inode(id).node else { return None };
         let mut head = vec![0; content.size.min(count) as usize];
         self.0.read_at(content, &mut head, 0).ok()?;
@@ -29,7 +29,7 @@ impl Image<'_> {
     }
 
     /// `path` with all symlinks followed, as an absolute path.
-    pub fn real_path(&self, path: &str) -> Option<String> {
+    pub(super) fn real_path(&self, path: &str) -> Option<String> {
         self.0.real_path(path).map(|path| format!("/{}", display(&path)))
     }
 }

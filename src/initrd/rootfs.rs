@@ -1,5 +1,9 @@
 //! The file system calls that init/initramfs.c makes, on a [`Tree`].
 
+mod body;
+
+pub(super) use self::body::OpenFile;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -9,7 +13,7 @@ use super::header::Header;
 use super::{Dropped, Writers};
 use crate::bytes::{ReadAt, Spool};
 use crate::error::Error;
-use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, mode};
+use crate::tree::{Content, Device, Inode, InodeId, Node, Tree, display, mode};
 
 /// The longest path that the kernel accepts: `PATH_MAX`.
 pub(super) const PATH_MAX: u64 = 4096;
@@ -23,8 +27,6 @@ const MEMORY: u64 = 1 << 30;
 /// The limit on names that all lookups together may visit: some seconds. A million files need a fifth of it; symlinks
 /// that lead through symlinks need 80,000 in one lookup.
 const STEPS: u64 = 1 << 28;
-/// Runs of zeros of at least this many bytes become holes.
-const HOLE: usize = 64 << 10;
 
 /// Why entries were skipped: each reason with a count and the first path.
 type Notes = BTreeMap<&'static str, (u64, String)>;
@@ -90,13 +92,6 @@ pub(super) fn is_early(paths: &[Vec<u8>]) -> bool {
                 || path == b"early_cpio"
         })
         && paths.iter().any(|path| EARLY_PLACES.iter().any(|place| path.starts_with(place)))
-}
-
-/// A regular file whose body is being copied.
-pub(super) struct OpenFile {
-    id: InodeId,
-    position: u64,
-    mtime: i64,
 }
 
 /// The place of the last part of a path, as `filename_parentat` of the kernel's fs/namei.c finds it.
@@ -461,60 +456,6 @@ impl Reader {
         self.touch(path, i64::from(header.mtime));
     }
 
-    /// Appends `bytes` to the body of `file`.
-    pub(super) fn write(&mut self, file: &mut OpenFile, bytes: &[u8]) -> Result<(), Error> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let zeros = zero_run(rest);
-            if zeros >= HOLE {
-                self.punch(file, zeros as u64);
-                rest = &rest[zeros..];
-                continue;
-            }
-            // Up to the next long run of zeros.
-            let mut len = (zeros + 4096).min(rest.len());
-            while len < rest.len() && !(rest[len] == 0 && zero_run(&rest[len..]) >= HOLE) {
-                len = (len + 4096).min(rest.len());
-            }
-            let at = self.spool.append(&rest[..len]).map_err(Error::temporary)?;
-            self.cover(file, Extent { file_offset: file.position, data_offset: at, len: len as u64 });
-            rest = &rest[len..];
-        }
-        Ok(())
-    }
-
-    fn punch(&mut self, file: &mut OpenFile, len: u64) {
-        self.cover(file, Extent { file_offset: file.position, data_offset: 0, len: 0 });
-        if let Node::Regular(content) = &mut self.tree.inode_mut(file.id).node {
-            clear(content, file.position..file.position + len);
-        }
-        file.position += len;
-    }
-
-    fn cover(&mut self, file: &mut OpenFile, extent: Extent) {
-        let Node::Regular(content) = &mut self.tree.inode_mut(file.id).node else { return };
-        if extent.len == 0 {
-            return;
-        }
-        clear(content, file.position..file.position + extent.len);
-        let at = content.extents.partition_point(|e| e.file_offset < extent.file_offset);
-        match at.checked_sub(1).and_then(|i| content.extents.get_mut(i)) {
-            Some(last)
-                if last.file_offset + last.len == extent.file_offset
-                    && last.data_offset + last.len == extent.data_offset =>
-            {
-                last.len += extent.len;
-            }
-            _ => content.extents.insert(at, extent),
-        }
-        file.position += extent.len;
-    }
-
-    /// Ends the body of `file`: its time is set.
-    pub(super) fn close(&mut self, file: &OpenFile) {
-        self.tree.inode_mut(file.id).mtime = file.mtime;
-    }
-
     /// `free_hash`, at a trailer: links do not reach from one archive into the next.
     pub(super) fn forget_links(&mut self) {
         self.links.clear();
@@ -544,59 +485,20 @@ impl Reader {
     }
 }
 
-fn zero_run(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len())
-}
-
-/// Takes `range` out of the extents of `content`.
-fn clear(content: &mut Content, range: Range<u64>) {
-    if content.extents.last().is_none_or(|e| e.file_offset + e.len <= range.start) {
-        return;
-    }
-    let mut kept = Vec::with_capacity(content.extents.len() + 1);
-    for extent in content.extents.drain(..) {
-        let end = extent.file_offset + extent.len;
-        if extent.file_offset < range.start {
-            kept.push(Extent { len: end.min(range.start) - extent.file_offset, ..extent });
-        }
-        if end > range.end {
-            let skip = range.end.saturating_sub(extent.file_offset);
-            kept.push(Extent {
-                file_offset: extent.file_offset + skip,
-                data_offset: extent.data_offset + skip,
-                len: extent.len - skip,
-            });
-        }
-    }
-    content.extents = kept;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn clearing_extents() {
-        let extent = |file_offset, data_offset, len| Extent { file_offset, data_offset, len };
-        let whole = Content { size: 100, extents: vec![extent(0, 1000, 40), extent(50, 2000, 50)] };
-        let mut content = whole.clone();
-        clear(&mut content, 30..60);
-        assert_eq!(content.extents, [extent(0, 1000, 30), extent(60, 2010, 40)]);
-        let mut content = whole;
-        clear(&mut content, 10..20);
-        assert_eq!(content.extents, [extent(0, 1000, 10), extent(20, 1020, 20), extent(50, 2000, 50)]);
-    }
-
-    #[test]
     fn paths_are_split_like_the_kernel_splits_them() {
-        for (path, folder, name, slash) in [
+        for (path, directory, name, slash) in [
             ("a", "", "a", false),
             ("/a", "/", "a", false),
             ("a/b//c//", "a/b//", "c", true),
             ("", "", "", false),
             ("//", "", "", true),
         ] {
-            assert_eq!(split(path.as_bytes()), (folder.as_bytes(), name.as_bytes(), slash), "{path}");
+            assert_eq!(split(path.as_bytes()), (directory.as_bytes(), name.as_bytes(), slash), "{path}");
         }
     }
 }

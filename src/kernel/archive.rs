@@ -43,12 +43,13 @@ impl<R: Read> Counted<R> {
     }
 
     fn fill(&mut self, buf: &mut [u8], what: &str) -> Result<(), Error> {
-        self.read_exact(buf).map_err(|e| self.fault(format!("{what} ends early or cannot be read: {e}")))
+        self.read_exact(buf)
+            .map_err(|e| self.fault(format!("{what} ends early or cannot be read")).caused_by(e))
     }
 
     fn skip(&mut self, count: u64, what: &str) -> Result<(), Error> {
         let skipped = io::copy(&mut self.by_ref().take(count), &mut io::sink())
-            .map_err(|e| self.fault(format!("{what} cannot be read: {e}")))?;
+            .map_err(|e| self.fault(format!("{what} cannot be read")).caused_by(e))?;
         if skipped == count { Ok(()) } else { Err(self.fault(format!("{what} ends early"))) }
     }
 
@@ -66,7 +67,7 @@ impl<R: Read> Counted<R> {
             .and_then(|end| end.checked_next_multiple_of(align))
             .ok_or_else(|| self.fault("a member's size is beyond all bounds"))?;
         let flow = visit(path, size, &mut self.by_ref().take(size))
-            .map_err(|e| self.fault(format!("{} cannot be read: {e}", crate::tree::display(path))))?;
+            .map_err(|e| self.fault(format!("{} cannot be read", crate::tree::display(path))).caused_by(e))?;
         if flow.is_continue() {
             self.skip(end - self.at, "a member")?;
         }
@@ -84,7 +85,7 @@ const RPM_LEAD: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Walks the files of a `.deb` or an `.rpm`.
 pub(crate) fn package(mut source: impl BufRead + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
-    let head = source.fill_buf().map_err(|e| Error::input(format!("cannot be read: {e}")).at(0))?;
+    let head = source.fill_buf().map_err(|e| Error::input("cannot be read").caused_by(e).at(0))?;
     if head.starts_with(AR_MAGIC) {
         deb(source, visit)
     } else if head.starts_with(&RPM_LEAD) {
@@ -131,7 +132,7 @@ fn deb_member(source: impl Read + Send, name: &str, visit: &mut Visit<'_>) -> Re
             .ok_or_else(|| ar.fault("not an ar member header where one was expected"))?;
         if header.starts_with(name.as_bytes()) {
             let member = BufReader::with_capacity(256 << 10, ar.by_ref().take(size));
-            let unpacked = codec::any(member).map_err(|e| Error::input(format!("{name}: {e}")))?;
+            let unpacked = codec::any(member).map_err(|e| Error::input(name).caused_by(e))?;
             return tar(unpacked, visit);
         }
         ar.skip(size.saturating_add(size % 2), "an ar member")?;
@@ -160,7 +161,7 @@ fn rpm(source: impl Read + Send, visit: &mut Visit<'_>) -> Result<(), Error> {
         file.skip(size, what)?;
     }
     let payload = BufReader::with_capacity(256 << 10, file);
-    let unpacked = codec::any(payload).map_err(|e| Error::input(format!("the rpm payload: {e}")))?;
+    let unpacked = codec::any(payload).map_err(|e| Error::input("the rpm payload").caused_by(e))?;
     newc(unpacked, visit)
 }
 
@@ -174,7 +175,7 @@ pub(super) fn tar(source: impl Read, visit: &mut Visit<'_>) -> Result<(), Error>
         match tar.read(&mut header[..1]) {
             Ok(0) => return Ok(()),
             Ok(_) => tar.fill(&mut header[1..], "a tar header")?,
-            Err(e) => return Err(tar.fault(format!("the tar archive cannot be read: {e}"))),
+            Err(e) => return Err(tar.fault("the tar archive cannot be read").caused_by(e)),
         }
         if header.iter().all(|&b| b == 0) {
             return Ok(());
@@ -310,7 +311,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// A tar member as `tar --format=ustar` writes it.
-    pub fn tar_member(path: &str, kind: u8, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn tar_member(path: &str, kind: u8, data: &[u8]) -> Vec<u8> {
         let mut header = [0_u8; 512];
         header[..path.len()].copy_from_slice(path.as_bytes());
         header[100..108].copy_from_slice(b"0000644\0");

@@ -112,7 +112,7 @@ pub(super) fn of_initramfs_config(config: &Config) -> BTreeSet<Encoding> {
 
 /// The best of `encodings` for a boot initramfs: the smallest first; plain, which every kernel reads, if there is none.
 #[must_use]
-pub fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
+pub(super) fn best(encodings: &BTreeSet<Encoding>) -> Encoding {
     [
         Encoding::Xz,
         Encoding::Zstd,

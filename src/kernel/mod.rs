@@ -142,7 +142,7 @@ struct KernelFile {
 
 impl KernelFile {
     fn read(path: &Path) -> Result<Self, Error> {
-        let usage = |e: std::io::Error| Error::usage(format!("cannot be read: {e}")).file(path);
+        let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
         if !path.metadata().map_err(usage)?.is_file() {
             return Err(Error::usage("not a regular file").file(path));
         }

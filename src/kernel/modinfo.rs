@@ -96,7 +96,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     /// A little-endian 64-bit relocatable with a `.modinfo` and, as undefined symbols, `wants`.
-    pub fn module(machine: u16, modinfo: &[&str], wants: &[&str]) -> Vec<u8> {
+    pub(crate) fn module(machine: u16, modinfo: &[&str], wants: &[&str]) -> Vec<u8> {
         let info: Vec<u8> = modinfo.iter().flat_map(|e| [e.as_bytes(), b"\0"].concat()).collect();
         let names = b"\0.modinfo\0.shstrtab\0.symtab\0.strtab\0";
         let (mut strtab, mut symtab) = (vec![0], vec![0; 24]);

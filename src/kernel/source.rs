@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// When it cannot be read, is damaged, or holds no kernel modules.
     pub(super) fn open(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self, Error> {
-        let usage = |e: io::Error| Error::usage(format!("cannot be read: {e}")).file(path);
+        let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
         let mut source = if path.is_dir() {
             Source { name: path.display().to_string(), store: Store::Host, versions: folder(path)? }
         } else {
@@ -257,9 +257,7 @@ impl<'a> Source<'a> {
 /// Reads a package in one go; what is wanted goes to an unlinked file.
 fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Source<'a>, Error> {
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
-    let cannot = |e: io::Error| {
-        Error::input(format!("no temporary file: {e}")).hint("set TMPDIR to a folder with room")
-    };
+    let cannot = |e: io::Error| Error::temporary(e).hint("set TMPDIR to a folder with room");
     let mut spool = Spool::new().map_err(cannot)?;
     let mut count = 0;
     let mut chunk = vec![0; 64 << 10];
@@ -293,7 +291,7 @@ fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result
 
 /// A folder of the host: a root or an unpacked package, a lib/modules, or a lib/modules/VERSION.
 fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
-    let usage = |e: io::Error| Error::usage(format!("cannot be read: {e}")).file(path);
+    let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
     let mut roots: Vec<PathBuf> =
         ["usr/lib/modules", "lib/modules"].iter().map(|sub| path.join(sub)).filter(|p| p.is_dir()).collect();

@@ -46,7 +46,7 @@ impl Default for PackageMap {
 
 fn mapped(path: &Path) -> Result<MappedPackage, Error> {
     let open = || {
-        let file = File::open(path).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(path))?;
+        let file = File::open(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
         Ok(BufReader::with_capacity(256 << 10, file))
     };
     let control = archive::control(open()?).map_err(|e| e.file(path))?;
@@ -86,9 +86,10 @@ impl PackageMap {
     /// # Errors
     /// [`crate::error::Kind::Input`] if it is not one.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| Error::input(format!("cannot be opened: {e}")).file(path))?;
+        let file = File::open(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
         let map: Self = serde_json::from_reader(BufReader::new(file)).map_err(|e| {
-            Error::input(format!("is not a package map: {e}"))
+            Error::input("is not a package map")
+                .caused_by(e)
                 .file(path)
                 .hint("make one with: btrsquash package-map *.udeb > FILE")
         })?;

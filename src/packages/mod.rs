@@ -159,7 +159,8 @@ fn read(tree: &Tree, id: InodeId, path: &str) -> Result<Option<Vec<u8>>, Error> 
     if tree.names(id).is_some() {
         return Ok(None);
     }
-    let bytes = tree.read(id, MAX_FILE).map_err(|e| Error::input(format!("/{path} cannot be read: {e}")))?;
+    let bytes =
+        tree.read(id, MAX_FILE).map_err(|e| Error::input(format!("/{path} cannot be read")).caused_by(e))?;
     match bytes {
         Some(bytes) => Ok(Some(bytes)),
         None => Err(Error::input(format!(

@@ -19,6 +19,6 @@ impl Exporter for Json {
             Report::Packages { report, .. } => serde_json::to_string_pretty(report),
         };
         text.map(|text| text + "\n")
-            .map_err(|e| Error::failed(format!("the report cannot be written as JSON: {e}")))
+            .map_err(|e| Error::failed("the report cannot be written as JSON").caused_by(e))
     }
 }

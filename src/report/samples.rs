@@ -179,7 +179,7 @@ fn budgets() -> Vec<Budget> {
     ]
 }
 
-pub fn conversion() -> Conversion {
+pub(crate) fn conversion() -> Conversion {
     Conversion {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
@@ -217,7 +217,7 @@ pub fn conversion() -> Conversion {
     }
 }
 
-pub fn inspection() -> Inspection {
+pub(crate) fn inspection() -> Inspection {
     Inspection {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
@@ -262,7 +262,7 @@ pub fn inspection() -> Inspection {
     }
 }
 
-pub fn difference() -> Difference {
+pub(crate) fn difference() -> Difference {
     let side = |image: ImageFile, verdict: &str, facts| Side {
         image,
         verdict: verdict.into(),
@@ -325,7 +325,7 @@ pub fn difference() -> Difference {
     }
 }
 
-pub fn verification(holds: bool) -> Verification {
+pub(crate) fn verification(holds: bool) -> Verification {
     let item = |path: &str| Item { path: path.into(), kind: "file".into(), bytes: 7 };
     Verification {
         schema_version: SCHEMA_VERSION,
@@ -344,7 +344,7 @@ pub fn verification(holds: bool) -> Verification {
     }
 }
 
-pub fn boot(booted: bool) -> BootReport {
+pub(crate) fn boot(booted: bool) -> BootReport {
     BootReport {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
@@ -366,7 +366,7 @@ pub fn boot(booted: bool) -> BootReport {
     }
 }
 
-pub fn min() -> MinReport {
+pub(crate) fn min() -> MinReport {
     MinReport {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),

@@ -161,7 +161,7 @@ pub(crate) fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Sc
             let Some(&content) = files.get(i) else { break };
             let result = if check(content) {
                 scan(tree, content, u64::from(sector), &mut buffer)
-                    .map_err(|e| Error::input(format!("the content cannot be read: {e}")))
+                    .map_err(|e| Error::input("the content cannot be read").caused_by(e))
             } else {
                 Err(Error::input("the extents are not in order or reach beyond the size"))
             };

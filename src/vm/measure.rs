@@ -95,8 +95,7 @@ pub fn measure(options: &BootOptions) -> Result<Measurement, Error> {
     }
     let probe = guest::program(machine.architecture)?;
     let (append, next) = command_line(&options.append);
-    let temporary =
-        |e: io::Error| Error::input(format!("a temporary copy of the image cannot be written: {e}"));
+    let temporary = |e: io::Error| Error::temporary(e);
     let folder = Directory::new(None).map_err(temporary)?;
     let copy = folder.path().join("initrd");
     let serial = folder.path().join("serial");
@@ -152,7 +151,7 @@ fn with_probe(image: &Path, copy: &Path, probe: &[u8], next: &str) -> Result<(),
         from.seek(SeekFrom::Start(end))?;
         io::copy(&mut from, &mut out).map(drop)
     };
-    write().map_err(|e| Error::input(format!("cannot be copied for the probe: {e}")).file(image))
+    write().map_err(|e| Error::input("cannot be copied for the probe").caused_by(e).file(image))
 }
 
 /// One reading of /proc/meminfo, bytes.

@@ -80,11 +80,11 @@ const LAST_WORDS: Duration = Duration::from_millis(400);
 pub fn boot(options: &BootOptions) -> Result<Outcome, Error> {
     let machine = qemu::machine(&options.kernel)?;
     if let Err(e) = fs::File::open(&options.initrd) {
-        return Err(Error::input(format!("cannot be opened: {e}")).file(&options.initrd));
+        return Err(Error::input("cannot be opened").caused_by(e).file(&options.initrd));
     }
     let mut log = match &options.log {
         Some(path) => Some(
-            fs::File::create(path).map_err(|e| Error::usage(format!("cannot be written: {e}")).file(path))?,
+            fs::File::create(path).map_err(|e| Error::usage("cannot be written").caused_by(e).file(path))?,
         ),
         None => None,
     };

@@ -257,7 +257,7 @@ impl Running {
         let mut process = Process::spawn(&mut command).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::missing(format!("{} is not installed", machine.program))
                 .hint(format!("apt install {}", machine.package)),
-            _ => Error::missing(format!("{} cannot be started: {e}", machine.program)),
+            _ => Error::missing(format!("{} cannot be started", machine.program)).caused_by(e),
         })?;
         // A guest that prints without end waits until its output is read.
         let (send, console) = sync_channel(CHUNKS);

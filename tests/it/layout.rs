@@ -112,16 +112,7 @@ const FUNCTION_LINES: usize = 80;
 /// Most lines of a file in src.
 const FILE_LINES: usize = 600;
 /// Files and functions (`path` or `path: function`) that may be longer, each with its reason. Meant to be empty.
-const LONG: [(&str, &str); 8] = [
-    ("btrfs/read/scrub.rs: scrub", "to be split"),
-    ("btrfs/read/volume.rs: superblock", "to be split"),
-    ("btrfs/write/layout.rs", "to be split"),
-    ("btrfs/write/layout.rs: place_data", "to be split"),
-    ("btrfs/write/layout.rs: finish", "to be split"),
-    ("btrfs/write/namespace.rs: collect", "to be split"),
-    ("initrd/rootfs.rs", "to be split"),
-    ("squashfs/read/mod.rs: inode", "to be split"),
-];
+const LONG: [(&str, &str); 0] = [];
 
 /// The Rust files in src by their paths inside it, with their text.
 fn files() -> Vec<(String, String)> {

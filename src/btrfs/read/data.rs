@@ -8,7 +8,7 @@ use crate::bytes::{ReadAt, Spooled};
 
 /// Checksums of data sectors.
 #[derive(Debug, Default)]
-pub struct Csums {
+pub(super) struct Csums {
     /// Runs of neighbouring sectors: logical address of the first, and the place of its checksum in `all`.
     runs: Vec<(u64, usize)>,
     all: Vec<u32>,
@@ -16,12 +16,12 @@ pub struct Csums {
 
 impl Csums {
     /// The memory that an item of checksums takes.
-    pub const fn cost(item: &[u8]) -> usize {
+    pub(super) const fn cost(item: &[u8]) -> usize {
         item.len() + size_of::<(u64, usize)>()
     }
 
     /// Appends an item's checksums; `false` where they are not behind all that came before.
-    pub fn push(&mut self, address: u64, bytes: &[u8], sector: u64) -> bool {
+    pub(super) fn push(&mut self, address: u64, bytes: &[u8], sector: u64) -> bool {
         let count = (bytes.len() / 4) as u64;
         let end = count.checked_mul(sector).and_then(|len| address.checked_add(len));
         let sound = address.is_multiple_of(sector)
@@ -52,7 +52,7 @@ impl Csums {
     }
 
     /// Address and length of all runs of sectors with checksums.
-    pub fn runs(&self, sector: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(super) fn runs(&self, sector: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let ends = self.runs.iter().skip(1).map(|&(_, next)| next).chain([self.all.len()]);
         self.runs
             .iter()
@@ -61,13 +61,13 @@ impl Csums {
     }
 
     /// Whether all sectors of a range have checksums.
-    pub fn cover(&self, address: u64, len: u64, sector: u64) -> bool {
+    pub(super) fn cover(&self, address: u64, len: u64, sector: u64) -> bool {
         self.from(address, sector).len() as u64 >= len.div_ceil(sector)
     }
 }
 
 /// The data of a file system: logical addresses, then what was unpacked.
-pub struct Data {
+pub(super) struct Data {
     /// The image.
     pub source: Arc<dyn ReadAt>,
     /// Where logical addresses lie.
@@ -88,7 +88,7 @@ fn invalid(what: String) -> io::Error {
 
 impl Data {
     /// Compares the checksums of whole sectors from `address` on, which lie at `physical`.
-    pub fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
+    pub(super) fn verify(&self, bytes: &[u8], address: u64, physical: u64) -> io::Result<()> {
         let sector = self.sector as usize;
         let mut csums = self.csums.from(address, sector as u64);
         for (i, block) in bytes.chunks_exact(sector).enumerate() {

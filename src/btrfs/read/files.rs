@@ -21,7 +21,7 @@ const NAME_COST: usize = 64;
 const NODATASUM: u64 = 1;
 
 /// Reads the default subvolume.
-pub fn read(volume: Volume, max_unpacked: u64) -> Result<Tree, Error> {
+pub(super) fn read(volume: Volume, max_unpacked: u64) -> Result<Tree, Error> {
     let mut roots: BTreeMap<u64, (Root, u64)> = BTreeMap::new();
     let mut default = id::FS_TREE;
     volume.items(volume.root, id::ROOT_TREE, &mut |key, body| {
@@ -77,7 +77,7 @@ pub fn read(volume: Volume, max_unpacked: u64) -> Result<Tree, Error> {
         base,
         unpacked: None,
     };
-    let spool = Spool::new().map_err(|e| Error::input(format!("no temporary file can be made: {e}")))?;
+    let spool = Spool::new().map_err(Error::temporary)?;
     let (fs_root, root_directory) = root(default)?;
     let mut files = Files {
         volume: &volume,
@@ -96,7 +96,7 @@ pub fn read(volume: Volume, max_unpacked: u64) -> Result<Tree, Error> {
 }
 
 /// `btrfs_root_item`: the root, and the inode of the root directory.
-pub fn root_item(body: &[u8]) -> Option<(Root, u64)> {
+pub(super) fn root_item(body: &[u8]) -> Option<(Root, u64)> {
     let mut take = Take(body);
     take.bytes(disk::INODE_ITEM_SIZE)?;
     let (generation, directory, address) = (take.u64()?, take.u64()?, take.u64()?);
@@ -345,10 +345,10 @@ impl Files<'_> {
 
     /// Appends to the unpacked data and returns the offset in the tree's data.
     fn spool(&mut self, bytes: &[u8]) -> Result<u64, Error> {
-        self.spool.append(bytes).map(|at| self.data.base + at).map_err(|e| {
-            Error::input(format!("the temporary file cannot be written: {e}"))
-                .hint("set TMPDIR to a larger place")
-        })
+        self.spool
+            .append(bytes)
+            .map(|at| self.data.base + at)
+            .map_err(|e| Error::temporary(e).hint("set TMPDIR to a larger place"))
     }
 
     /// Unpacks an extent, once, and returns the offset of its bytes in the tree's data.
@@ -374,7 +374,7 @@ impl Files<'_> {
         let mut packed = vec![0; stored as usize];
         self.data
             .read_exact_at(&mut packed, address)
-            .map_err(|e| self.damaged(ino, &format!("has an extent that cannot be read: {e}")))?;
+            .map_err(|e| self.damaged(ino, "has an extent that cannot be read").caused_by(e))?;
         let bytes = self.unpack(ino, compression, &packed, unpacked)?;
         let at = self.spool(&bytes)?;
         self.unpacked.insert(address, (at, unpacked));
@@ -410,7 +410,7 @@ impl Files<'_> {
         match result {
             Ok(_) if out.len() as u64 == unpacked => Ok(out),
             Ok(_) => Err(self.damaged(ino, "has an extent that unpacks to too few bytes")),
-            Err(e) => Err(self.damaged(ino, &format!("has an extent that cannot be unpacked: {e}"))),
+            Err(e) => Err(self.damaged(ino, "has an extent that cannot be unpacked").caused_by(e)),
         }
     }
 
@@ -432,8 +432,7 @@ impl Files<'_> {
         }
         self.reach(&mut tree)?;
         let unpacked = self.spool.finish();
-        self.data.unpacked =
-            Some(unpacked.map_err(|e| Error::input(format!("the temporary file cannot be written: {e}")))?);
+        self.data.unpacked = Some(unpacked.map_err(Error::temporary)?);
         tree.data = Arc::new(self.data);
         Ok(tree)
     }

@@ -46,7 +46,7 @@ pub fn read(source: Arc<dyn ReadAt>, name: &Path, max_unpacked: u64) -> Result<T
 /// # Errors
 /// Names the first file whose data cannot be read or fails its checksum.
 #[cfg(test)]
-pub fn verify_data(tree: &Tree) -> Result<(), Error> {
+pub(crate) fn verify_data(tree: &Tree) -> Result<(), Error> {
     let mut seen = vec![false; tree.inodes.len()];
     let mut buffer = vec![0; 1 << 20];
     for entry in tree.walk() {

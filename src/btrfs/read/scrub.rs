@@ -34,17 +34,39 @@ pub struct Scrubbed {
 /// Where a checksum is wrong or a byte cannot be read.
 pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
     let volume = Volume::open(Arc::clone(&source), name)?;
-    let mut found = Scrubbed::default();
+    let superblocks = superblocks(&volume, &*source)?;
+    let (trees, csums) = trees(&volume)?;
+    let runs = runs(&volume, &csums)?;
+    let data = Data {
+        source: Arc::clone(&source),
+        map: volume.map.clone(),
+        csums,
+        sector: volume.sector,
+        base: volume.map.end(),
+        unpacked: None,
+    };
+    let data = data_in_order(&volume, &*source, &data, runs)?;
+    Ok(Scrubbed { superblocks, trees, data })
+}
+
+/// Verifies the superblock and its copies; returns how many there are.
+fn superblocks(volume: &Volume, source: &dyn ReadAt) -> Result<u64, Error> {
+    let mut count = 0;
     let mut block = vec![0; SUPER_SIZE];
     for at in SUPER_MIRRORS.into_iter().filter(|at| at + SUPER_SIZE as u64 <= source.len()) {
         source
             .read_exact_at(&mut block, at)
-            .map_err(|e| volume.damaged(at, format!("a superblock cannot be read: {e}")))?;
+            .map_err(|e| volume.damaged(at, "a superblock cannot be read").caused_by(e))?;
         if block[..4] != crc32c::crc32c(&block[32..]).to_le_bytes() {
             return Err(volume.damaged(at, "the checksum of a superblock is wrong"));
         }
-        found.superblocks += 1;
+        count += 1;
     }
+    Ok(count)
+}
+
+/// Reads every block of every tree, which verifies it; returns how many trees there are, and the checksums of data.
+fn trees(volume: &Volume) -> Result<(u64, Csums), Error> {
     let mut roots = BTreeMap::new();
     volume.items(volume.root, id::ROOT_TREE, &mut |key, body| {
         if key.kind == kind::ROOT_ITEM
@@ -68,29 +90,41 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
         })?;
     }
     // The chunk tree was read when the volume was opened; the root tree just now.
-    found.trees = roots.len() as u64 + 2;
-    let mut runs: Vec<(u64, u64, u64)> = Vec::new();
-    for (mut address, mut len) in csums.runs(sector) {
+    Ok((roots.len() as u64 + 2, csums))
+}
+
+/// Data with checksums that lies in one piece and is read at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    /// Where it lies in the image.
+    physical: u64,
+    /// Its logical address.
+    address: u64,
+    len: u64,
+}
+
+/// What has checksums, in the order in which it lies in the image.
+fn runs(volume: &Volume, csums: &Csums) -> Result<Vec<Run>, Error> {
+    let mut runs = Vec::new();
+    for (mut address, mut len) in csums.runs(u64::from(volume.sector)) {
         while len > 0 {
             let Some((physical, room)) = volume.map.find(address) else {
                 return Err(volume.damaged(address, "data with a checksum is in no chunk"));
             };
             // Cut at the borders of what is read at a time.
             let part = len.min(room).min(CHUNK - physical % CHUNK);
-            volume.grow(size_of::<(u64, u64, u64)>())?;
-            runs.push((physical, address, part));
+            volume.grow(size_of::<Run>())?;
+            runs.push(Run { physical, address, len: part });
             (address, len) = (address + part, len - part);
         }
     }
     runs.sort_unstable();
-    let data = Data {
-        source: Arc::clone(&source),
-        map: volume.map.clone(),
-        csums,
-        sector: volume.sector,
-        base: volume.map.end(),
-        unpacked: None,
-    };
+    Ok(runs)
+}
+
+/// Reads all of the image, and verifies `runs`; returns how many bytes these are.
+fn data_in_order(volume: &Volume, source: &dyn ReadAt, data: &Data, runs: Vec<Run>) -> Result<u64, Error> {
+    let mut verified = 0;
     let mut buffer = vec![0; CHUNK as usize];
     let mut runs = runs.into_iter().peekable();
     let mut at = 0;
@@ -99,19 +133,24 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
         let bytes = &mut buffer[..len as usize];
         source
             .read_exact_at(bytes, at)
-            .map_err(|e| volume.damaged(at, format!("the image cannot be read: {e}")))?;
-        while let Some((physical, address, left)) = runs.next_if(|&(physical, ..)| physical < at + len) {
-            let start = (physical - at) as usize;
-            let Some(bytes) = bytes.get(start..start + left as usize) else {
-                return Err(volume.damaged(physical, "data with a checksum lies behind the image's end"));
+            .map_err(|e| volume.damaged(at, "the image cannot be read").caused_by(e))?;
+        while let Some(run) = runs.next_if(|run| run.physical < at + len) {
+            let start = (run.physical - at) as usize;
+            let Some(bytes) = bytes.get(start..start + run.len as usize) else {
+                return Err(behind_the_end(volume, run.physical));
             };
-            data.verify(bytes, address, physical).map_err(|e| volume.damaged(physical, e.to_string()))?;
-            found.data += left;
+            data.verify(bytes, run.address, run.physical)
+                .map_err(|e| volume.damaged(run.physical, e.to_string()))?;
+            verified += run.len;
         }
         at += len;
     }
     if runs.peek().is_some() {
-        return Err(volume.damaged(source.len(), "data with a checksum lies behind the image's end"));
+        return Err(behind_the_end(volume, source.len()));
     }
-    Ok(found)
+    Ok(verified)
+}
+
+fn behind_the_end(volume: &Volume, at: u64) -> Error {
+    volume.damaged(at, "data with a checksum lies behind the image's end")
 }

@@ -20,7 +20,7 @@ const MAX_MEMORY: usize = 512 << 20;
 
 /// A range of logical addresses and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapping {
+pub(super) struct Mapping {
     /// First logical address.
     pub start: u64,
     /// Length in bytes.
@@ -31,11 +31,11 @@ pub struct Mapping {
 
 /// Where the bytes of logical addresses lie: sorted, not overlapping.
 #[derive(Debug, Clone, Default)]
-pub struct Map(pub Vec<Mapping>);
+pub(super) struct Map(pub Vec<Mapping>);
 
 impl Map {
     /// Where `logical` lies, and how many bytes follow there without a break.
-    pub fn find(&self, logical: u64) -> Option<(u64, u64)> {
+    pub(super) fn find(&self, logical: u64) -> Option<(u64, u64)> {
         let next = self.0.partition_point(|m| m.start <= logical);
         let mapping = self.0.get(next.checked_sub(1)?)?;
         let within = logical - mapping.start;
@@ -53,14 +53,14 @@ impl Map {
     }
 
     /// The first address after all chunks.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.0.last().map_or(0, |m| m.start + m.len)
     }
 }
 
 /// Root of a tree.
 #[derive(Debug, Clone, Copy)]
-pub struct Root {
+pub(super) struct Root {
     /// Logical address of the root block.
     pub address: u64,
     /// Its level.
@@ -70,7 +70,7 @@ pub struct Root {
 }
 
 /// An image whose superblock and chunks are known.
-pub struct Volume {
+pub(super) struct Volume {
     /// The image.
     pub source: Arc<dyn ReadAt>,
     /// Where logical addresses lie.
@@ -97,10 +97,10 @@ struct Super {
 
 impl Volume {
     /// Reads the superblock and the chunk tree.
-    pub fn open(source: Arc<dyn ReadAt>, name: &Path) -> Result<Self, Error> {
+    pub(super) fn open(source: Arc<dyn ReadAt>, name: &Path) -> Result<Self, Error> {
         let mut block = vec![0; SUPER_SIZE];
         source.read_exact_at(&mut block, SUPER_OFFSET).map_err(|e| {
-            Error::input(format!("no btrfs superblock can be read: {e}")).file(name).at(SUPER_OFFSET)
+            Error::input("no btrfs superblock can be read").caused_by(e).file(name).at(SUPER_OFFSET)
         })?;
         let Super { mut volume, chunk_root, system } = superblock(source, name, &block)?;
         let mut take = Take(&system);
@@ -131,7 +131,7 @@ impl Volume {
     }
 
     /// An error about what lies at `offset` of the image.
-    pub fn damaged(&self, offset: u64, what: impl Into<String>) -> Error {
+    pub(super) fn damaged(&self, offset: u64, what: impl Into<String>) -> Error {
         Error::input(what)
             .file(self.name.clone())
             .at(offset)
@@ -139,7 +139,7 @@ impl Volume {
     }
 
     /// Notes that what is held of the image grows by `bytes`.
-    pub fn grow(&self, bytes: usize) -> Result<(), Error> {
+    pub(super) fn grow(&self, bytes: usize) -> Result<(), Error> {
         let left = self.memory.get().checked_sub(bytes).ok_or_else(|| {
             self.unsupported(format!(
                 "the btrfs file system's files need more than {} MiB of memory",
@@ -152,7 +152,7 @@ impl Volume {
     }
 
     /// An error about something that is sound but not supported.
-    pub fn unsupported(&self, what: impl Into<String>) -> Error {
+    pub(super) fn unsupported(&self, what: impl Into<String>) -> Error {
         Error::input(what).file(self.name.clone())
     }
 
@@ -204,9 +204,9 @@ impl Volume {
             return Err(self.damaged(SUPER_OFFSET, format!("tree {owner}: block {address} is in no chunk")));
         };
         let mut block = vec![0; self.node_size as usize];
-        self.source
-            .read_exact_at(&mut block, at)
-            .map_err(|e| self.damaged(at, format!("tree {owner}: block {address} cannot be read: {e}")))?;
+        self.source.read_exact_at(&mut block, at).map_err(|e| {
+            self.damaged(at, format!("tree {owner}: block {address} cannot be read")).caused_by(e)
+        })?;
         let computed = crc32c::crc32c(&block[32..]);
         if block[..4] != computed.to_le_bytes() {
             return Err(self.damaged(at, format!("tree {owner}: the checksum of block {address} is wrong")));
@@ -232,7 +232,7 @@ impl Volume {
     }
 
     /// Calls `each` with every item of a tree, in the order of keys.
-    pub fn items(
+    pub(super) fn items(
         &self,
         root: Root,
         owner: u64,

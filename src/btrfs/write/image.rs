@@ -11,7 +11,7 @@ use crate::tree::{Content, Tree};
 
 /// An extent of file data.
 #[derive(Debug, Clone, Copy)]
-pub struct DataExtent {
+pub(super) struct DataExtent {
     /// Logical address, which is the offset in the image too.
     pub address: u64,
     /// Length in bytes, whole sectors.
@@ -24,7 +24,7 @@ pub struct DataExtent {
 
 /// A tree and the addresses of its blocks, ascending by block number.
 #[derive(Debug)]
-pub struct PlacedTree {
+pub(super) struct PlacedTree {
     /// The tree.
     pub tree: Packed,
     /// Address of each block.
@@ -129,7 +129,7 @@ impl Image {
 }
 
 /// Appends the header of an inline extent (`btrfs_file_extent_item` up to `disk_bytenr`).
-pub fn inline_header(to: &mut Vec<u8>, generation: u64, size: u64) {
+pub(super) fn inline_header(to: &mut Vec<u8>, generation: u64, size: u64) {
     to.u64(generation).u64(size).u8(0).u8(0).u16(0).u8(crate::btrfs::disk::extent_type::INLINE);
 }
 

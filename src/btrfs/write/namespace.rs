@@ -11,13 +11,13 @@ use crate::store;
 use crate::tree::{Device, InodeId, Node, Tree, display, mode};
 
 /// All is written in one transaction.
-pub const GENERATION: u64 = 1;
+pub(super) const GENERATION: u64 = 1;
 /// Files up to this size are stored in their item: the kernel's own default (`max_inline`).
-pub const MAX_INLINE: u64 = 2048;
+pub(super) const MAX_INLINE: u64 = 2048;
 
 /// A name of an inode.
 #[derive(Debug, Clone, Copy)]
-pub struct Name<'a> {
+pub(super) struct Name<'a> {
     parent: u64,
     index: u64,
     name: &'a [u8],
@@ -25,7 +25,7 @@ pub struct Name<'a> {
 
 /// An inode as it will be on disk.
 #[derive(Debug)]
-pub struct Slot<'a> {
+pub(super) struct Slot<'a> {
     /// The inode in the tree.
     pub id: InodeId,
     /// Number of the file in [`Namespace::files`].
@@ -39,7 +39,7 @@ pub struct Slot<'a> {
 
 /// All inodes, numbered.
 #[derive(Debug)]
-pub struct Namespace<'a> {
+pub(super) struct Namespace<'a> {
     /// Inode number [`id::FIRST_FREE`] + i is the ith.
     pub slots: Vec<Slot<'a>>,
     /// Regular files that are not empty, with the first path of each.
@@ -49,8 +49,61 @@ pub struct Namespace<'a> {
 }
 
 /// Inode number of a slot.
-pub const fn objectid(slot: usize) -> u64 {
+pub(super) const fn objectid(slot: usize) -> u64 {
     id::FIRST_FREE + slot as u64
+}
+
+/// The inodes while they get their numbers.
+struct Numbers<'a, 'f> {
+    space: Namespace<'a>,
+    /// The slot that takes further names of an inode.
+    current: Vec<Option<u32>>,
+    /// Inodes added because another one had too many names.
+    split: u64,
+    features: &'f Features,
+}
+
+impl<'a> Numbers<'a, '_> {
+    /// The slot for a name of `inode`: the one it has, or a new one if it has none or no more names fit there.
+    fn slot(
+        &mut self,
+        inode: InodeId,
+        node: &Node,
+        name: &Name<'a>,
+        path: &dyn Fn() -> Vec<u8>,
+    ) -> Result<u32, Error> {
+        let room = self.features.leaf_data() - ITEM_SIZE;
+        let slots = &self.space.slots;
+        let file = match (node, self.current[inode.0 as usize]) {
+            (Node::Directory(_), Some(_)) => {
+                return Err(Error::input(format!("directory /{} has several names", display(&path()))));
+            }
+            (_, Some(slot)) if slots[slot as usize].takes(name.parent, name.name, self.features, room) => {
+                return Ok(slot);
+            }
+            (_, Some(slot)) => {
+                self.split += 1;
+                slots[slot as usize].file
+            }
+            (Node::Regular(content), None) if content.size > 0 => {
+                self.space.files.push((inode, path()));
+                Some((self.space.files.len() - 1) as u32)
+            }
+            _ => None,
+        };
+        self.add(inode, file)
+    }
+
+    /// Adds a slot for `id`, which takes its next names.
+    fn add(&mut self, id: InodeId, file: Option<u32>) -> Result<u32, Error> {
+        let slots = &mut self.space.slots;
+        let Some(slot) = u32::try_from(slots.len()).ok().filter(|&n| n < u32::MAX - 512) else {
+            return Err(Error::input("the tree has more than 4 billion inodes"));
+        };
+        slots.push(Slot { id, file, names: Vec::new(), children: Vec::new(), ref_size: 0 });
+        self.current[id.0 as usize] = Some(slot);
+        Ok(slot)
+    }
 }
 
 impl<'a> Namespace<'a> {
@@ -59,81 +112,45 @@ impl<'a> Namespace<'a> {
     ///
     /// # Errors
     /// For names that cannot be, directories with several names, more inodes than fit 32 bits.
-    pub fn collect(tree: &'a Tree, features: &Features) -> Result<Self, Error> {
-        let item_room = features.leaf_data() - ITEM_SIZE;
-        let mut space = Self { slots: Vec::new(), files: Vec::new(), notes: Vec::new() };
-        let mut current: Vec<Option<u32>> = vec![None; tree.inodes.len()];
-        let mut split = 0_u64;
-        let root = tree.root.0 as usize;
-        if tree.inodes.get(root).is_none_or(|inode| !matches!(inode.node, Node::Directory(_))) {
+    pub(super) fn collect(tree: &'a Tree, features: &Features) -> Result<Self, Error> {
+        let mut numbers = Numbers {
+            space: Self { slots: Vec::new(), files: Vec::new(), notes: Vec::new() },
+            current: vec![None; tree.inodes.len()],
+            split: 0,
+            features,
+        };
+        if tree.inodes.get(tree.root.0 as usize).is_none_or(|inode| !matches!(inode.node, Node::Directory(_)))
+        {
             return Err(Error::input("the tree has no root directory"));
         }
-        current[root] = Some(0);
-        space.slots.push(Slot {
-            id: tree.root,
-            file: None,
-            names: Vec::new(),
-            children: Vec::new(),
-            ref_size: 0,
-        });
+        numbers.add(tree.root, None)?;
         let mut stack = vec![(0_u32, Vec::new())];
-        while let Some((folder, path)) = stack.pop() {
-            let parent = objectid(folder as usize);
-            let Some(names) = tree.names(space.slots[folder as usize].id) else { continue };
+        while let Some((directory, path)) = stack.pop() {
+            let parent = objectid(directory as usize);
+            let Some(names) = tree.names(numbers.space.slots[directory as usize].id) else { continue };
             let mut children = Vec::with_capacity(names.len());
-            let mut folders = Vec::new();
+            let mut directories = Vec::new();
             for (i, (name, &child)) in names.iter().enumerate() {
                 store::check_name(&path, name)?;
                 let full = || [path.as_slice(), name].concat();
                 let Some(inode) = tree.inodes.get(child.0 as usize) else {
-                    return Err(Error::input(format!(
-                        "/{} names an inode that does not exist",
-                        display(&full())
-                    )));
+                    let what = format!("/{} names an inode that does not exist", display(&full()));
+                    return Err(Error::input(what));
                 };
-                let known = current[child.0 as usize];
-                let slot = match known {
-                    Some(_) if matches!(inode.node, Node::Directory(_)) => {
-                        return Err(Error::input(format!(
-                            "directory /{} has several names",
-                            display(&full())
-                        )));
-                    }
-                    Some(slot) if space.slots[slot as usize].takes(parent, name, features, item_room) => slot,
-                    _ => {
-                        let file = match (&inode.node, known) {
-                            (_, Some(slot)) => {
-                                split += 1;
-                                space.slots[slot as usize].file
-                            }
-                            (Node::Regular(content), None) if content.size > 0 => {
-                                space.files.push((child, full()));
-                                Some((space.files.len() - 1) as u32)
-                            }
-                            _ => None,
-                        };
-                        let Some(slot) =
-                            u32::try_from(space.slots.len()).ok().filter(|&n| n < u32::MAX - 512)
-                        else {
-                            return Err(Error::input("the tree has more than 4 billion inodes"));
-                        };
-                        let names = Vec::new();
-                        space.slots.push(Slot { id: child, file, names, children: Vec::new(), ref_size: 0 });
-                        current[child.0 as usize] = Some(slot);
-                        slot
-                    }
-                };
-                space.slots[slot as usize].add(Name { parent, index: 2 + i as u64, name });
+                let name = Name { parent, index: 2 + i as u64, name };
+                let slot = numbers.slot(child, &inode.node, &name, &full)?;
+                numbers.space.slots[slot as usize].add(name);
                 children.push(slot);
                 if matches!(inode.node, Node::Directory(_)) {
                     let mut path = full();
                     path.push(b'/');
-                    folders.push((slot, path));
+                    directories.push((slot, path));
                 }
             }
-            space.slots[folder as usize].children = children;
-            stack.extend(folders.into_iter().rev());
+            numbers.space.slots[directory as usize].children = children;
+            stack.extend(directories.into_iter().rev());
         }
+        let Numbers { mut space, split, .. } = numbers;
         if split > 0 {
             space.notes.push(format!(
                 "hard links: some inodes have more names than btrfs for this kernel can give one inode; {split} further \
@@ -147,7 +164,7 @@ impl<'a> Namespace<'a> {
     ///
     /// # Errors
     /// For what the format cannot hold: device numbers, link targets, too many names with one hash.
-    pub fn items(
+    pub(super) fn items(
         &self,
         tree: &Tree,
         features: &Features,
@@ -190,7 +207,7 @@ const fn ref_size(name: &[u8]) -> usize {
 
 /// Where the bytes of a file lie.
 #[derive(Debug, Clone)]
-pub enum FileData {
+pub(super) enum FileData {
     /// In the item: its number among the inline files, and its size.
     Inline(u32, u64),
     /// In these extents, by their numbers.
@@ -386,7 +403,7 @@ impl Writer<'_> {
 
 /// What is not constant in a `btrfs_inode_item`.
 #[derive(Debug, Default)]
-pub struct InodeItem {
+pub(super) struct InodeItem {
     /// Size in bytes.
     pub size: u64,
     /// Bytes that extents take.
@@ -407,7 +424,7 @@ pub struct InodeItem {
 
 impl InodeItem {
     /// The item's bytes.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(disk::INODE_ITEM_SIZE);
         body.u64(GENERATION).u64(GENERATION).u64(self.size).u64(self.bytes).u64(0);
         body.u32(self.nlink).u32(self.uid).u32(self.gid).u32(self.mode).u64(self.rdev);
@@ -418,7 +435,7 @@ impl InodeItem {
 }
 
 /// `btrfs_dir_item.type` (`BTRFS_FT_…`) of a file type.
-pub const fn file_type(type_bits: u32) -> u8 {
+pub(crate) const fn file_type(type_bits: u32) -> u8 {
     match type_bits {
         mode::S_IFREG => 1,
         mode::S_IFDIR => 2,

@@ -22,14 +22,14 @@ struct Item {
 
 /// A tree's items in the order of their keys. Bodies of inline files stay where they are: only their number is kept.
 #[derive(Debug, Default)]
-pub struct Items {
+pub(super) struct Items {
     items: Vec<Item>,
     arena: Vec<u8>,
 }
 
 impl Items {
     /// Appends an item; keys have to come in ascending order.
-    pub fn push(&mut self, key: Key, body: &[u8]) {
+    pub(super) fn push(&mut self, key: Key, body: &[u8]) {
         debug_assert!(self.items.last().is_none_or(|last| last.key < key), "{key:?} out of order");
         let at = self.arena.len() as u64;
         self.arena.extend_from_slice(body);
@@ -37,17 +37,17 @@ impl Items {
     }
 
     /// Appends the inline extent of file `number`; `size` is that of the item with its header.
-    pub fn push_inline(&mut self, key: Key, number: u32, size: u32) {
+    pub(super) fn push_inline(&mut self, key: Key, number: u32, size: u32) {
         self.items.push(Item { key, size, body: Body::Inline(number) });
     }
 
     /// Takes the last item away; its body stays in the arena.
-    pub fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.items.pop();
     }
 
     /// Feeds all that is known of the items to `hasher`.
-    pub fn hash(&self, hasher: &mut blake3::Hasher) {
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
         let mut keys = Vec::new();
         for items in self.items.chunks(1024) {
             keys.clear();
@@ -60,7 +60,7 @@ impl Items {
     }
 
     /// Distributes the items over blocks of `node_size` bytes.
-    pub fn pack(self, owner: u64, node_size: u32) -> Packed {
+    pub(super) fn pack(self, owner: u64, node_size: u32) -> Packed {
         let room = node_size as usize - HEADER_SIZE;
         let mut leaves = vec![0];
         let mut used = 0;
@@ -83,7 +83,7 @@ impl Items {
 
 /// A tree whose blocks are numbered from the first leaf to the root, level by level.
 #[derive(Debug)]
-pub struct Packed {
+pub(super) struct Packed {
     /// Object id of the tree.
     pub owner: u64,
     items: Vec<Item>,
@@ -96,7 +96,7 @@ pub struct Packed {
 
 /// What all tree blocks of a file system have in common.
 #[derive(Debug, Clone, Copy)]
-pub struct Stamp {
+pub(super) struct Stamp {
     /// File system UUID.
     pub fsid: [u8; 16],
     /// UUID of the chunk tree.
@@ -107,24 +107,24 @@ pub struct Stamp {
 
 impl Packed {
     /// Number of blocks.
-    pub fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.levels.iter().sum()
     }
 
     /// Whether the other tree has the same keys in the same blocks.
-    pub fn same_shape(&self, other: &Self) -> bool {
+    pub(super) fn same_shape(&self, other: &Self) -> bool {
         self.leaves == other.leaves
             && self.levels == other.levels
             && self.items.iter().map(|i| i.key).eq(other.items.iter().map(|i| i.key))
     }
 
     /// Level of the root.
-    pub fn height(&self) -> u8 {
+    pub(super) fn height(&self) -> u8 {
         (self.levels.len() - 1) as u8
     }
 
     /// Level of block `number` and its place in the level.
-    pub fn place(&self, number: usize) -> (u8, usize) {
+    pub(super) fn place(&self, number: usize) -> (u8, usize) {
         let mut rest = number;
         for (level, &blocks) in self.levels.iter().enumerate() {
             if rest < blocks {
@@ -147,7 +147,7 @@ impl Packed {
     }
 
     /// Key of the first item below the `i`th block of `level`.
-    pub fn first_key(&self, mut level: u8, mut i: usize) -> Key {
+    pub(super) fn first_key(&self, mut level: u8, mut i: usize) -> Key {
         while level > 0 {
             i = self.children(level, i).start;
             level -= 1;
@@ -160,7 +160,7 @@ impl Packed {
     ///
     /// # Errors
     /// When an inline file cannot be read.
-    pub fn write(
+    pub(super) fn write(
         &self,
         number: usize,
         addresses: &[u64],

@@ -31,7 +31,7 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     let root = root
         .map(|dir| {
             let dir =
-                fs::canonicalize(dir).map_err(|e| Error::usage(format!("--dracut-root: {e}")).file(dir))?;
+                fs::canonicalize(dir).map_err(|e| Error::usage("--dracut-root").caused_by(e).file(dir))?;
             if dir.is_dir() { Ok(dir) } else { Err(Error::usage("--dracut-root is not a folder").file(dir)) }
         })
         .transpose()?;
@@ -79,7 +79,7 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     let mut command = dracut.command(&dracut.program, Path::new("/"));
     let command = command.arg("--version");
     let (_, text) =
-        scratch::run(command, false).map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
+        scratch::run(command, false).map_err(|e| Error::missing("dracut does not start").caused_by(e))?;
     // `dracut 059-4`
     let text = String::from_utf8_lossy(&text);
     dracut.version =
@@ -160,12 +160,10 @@ impl Dracut {
     }
 }
 
-/// A folder that goes when it is dropped, in TMPDIR or in the file tree whose dracut is run.
+/// A directory that is removed when it is dropped, in TMPDIR or in the file tree whose dracut is run.
 fn temporary_directory(root: Option<&Path>) -> Result<Directory, Error> {
-    Directory::new(root.map(|root| root.join("tmp")).as_deref()).map_err(|e| {
-        Error::failed(format!("no temporary directory for dracut: {e}"))
-            .hint("set TMPDIR to a directory with 200 MB of free space")
-    })
+    Directory::new(root.map(|root| root.join("tmp")).as_deref())
+        .map_err(|e| Error::temporary(e).hint("set TMPDIR to a directory with 200 MB of free space"))
 }
 
 /// An error with the last lines that a program wrote.
@@ -180,7 +178,7 @@ fn last_words(program: &str, status: std::process::ExitStatus, text: &[u8]) -> E
 pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     let modules = dracut.wanted_modules(plan)?.join(" ");
     let folder = temporary_directory(dracut.root.as_deref())?;
-    let io = |e: std::io::Error| Error::failed(format!("dracut's temporary folder: {e}"));
+    let io = Error::temporary;
     let empty = folder.path().join("conf.d");
     fs::create_dir(&empty).map_err(io)?;
     // A distribution's own settings lie beside dracut: a file of the same name in the folder of settings hides each.
@@ -218,8 +216,8 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
         .args(["--kver", first(plan.kernels)])
         .arg(inside(&image))
         .current_dir(folder.path());
-    let (status, text) = scratch::run(&mut command, true)
-        .map_err(|e| Error::missing(format!("dracut does not start: {e}")))?;
+    let (status, text) =
+        scratch::run(&mut command, true).map_err(|e| Error::missing("dracut does not start").caused_by(e))?;
     let failed = || last_words("dracut", status, &text);
     if !status.success() {
         return Err(failed());
@@ -254,7 +252,7 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
                     names.insert(entry.id, path.clone());
                     let bytes = tree
                         .read(entry.id, MAX_IMAGE)
-                        .map_err(|e| Error::failed(format!("dracut's image cannot be read: {e}")))?;
+                        .map_err(|e| Error::failed("dracut's image cannot be read").caused_by(e))?;
                     Item::File(inode.mode & 0o111 != 0, bytes.unwrap_or_default())
                 }
             },
@@ -270,7 +268,7 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
 /// Nothing that an image names becomes a host path: a module is staged under its own, checked name.
 pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let folder = temporary_directory(None)?;
-    let io = |e: std::io::Error| Error::failed(format!("the temporary folder for depmod: {e}"));
+    let io = Error::temporary;
     let base = folder.path().join("lib/modules").join(&kernel.version);
     let settings = folder.path().join("depmod.d");
     fs::create_dir_all(base.join("kernel")).map_err(io)?;
@@ -301,8 +299,7 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         .arg(&settings)
         .arg(&kernel.version);
     let (status, text) = scratch::run(&mut command, true).map_err(|e| {
-        Error::missing(format!("depmod does not start: {e}"))
-            .hint("install kmod, or use --front-end built-in")
+        Error::missing("depmod does not start").caused_by(e).hint("install kmod, or use --front-end built-in")
     })?;
     if !status.success() {
         return Err(last_words("depmod", status, &text));

@@ -143,7 +143,7 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
         }
     ));
     let cpio = write(&files, plan)
-        .map_err(|e| Error::failed(format!("the boot initramfs cannot be written: {e}")))?;
+        .map_err(|e| Error::failed("the boot initramfs cannot be written").caused_by(e))?;
     Ok(FrontEnd { cpio, maker: format!("dracut {}", dracut.version), notes })
 }
 

@@ -127,7 +127,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Parser {
-    pub fn new(text: &str, depth: usize) -> Self {
+    pub(super) fn new(text: &str, depth: usize) -> Self {
         Self { text: text.chars().collect(), at: 0, depth, documents: Vec::new() }
     }
 
@@ -136,7 +136,7 @@ impl Parser {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    pub fn peek(&self, ahead: usize) -> Option<char> {
+    pub(super) fn peek(&self, ahead: usize) -> Option<char> {
         self.text.get(self.at + ahead).copied()
     }
 
@@ -144,7 +144,7 @@ impl Parser {
         text.chars().enumerate().all(|(ahead, c)| self.peek(ahead) == Some(c))
     }
 
-    pub fn eat(&mut self, text: &str) -> bool {
+    pub(super) fn eat(&mut self, text: &str) -> bool {
         let found = self.starts(text);
         if found {
             self.at += text.chars().count();
@@ -206,7 +206,7 @@ impl Parser {
     }
 
     /// Commands up to one of the words `ends`, which stays, to another reserved word, or to the end.
-    pub fn list(&mut self, ends: &[&str]) -> List {
+    pub(super) fn list(&mut self, ends: &[&str]) -> List {
         let mut list = Vec::new();
         self.depth += 1;
         while self.at < self.text.len() {
@@ -225,7 +225,7 @@ impl Parser {
     }
 
     /// As [`Parser::list`]; the word at its end is taken.
-    pub fn list_to(&mut self, end: &str) -> List {
+    pub(super) fn list_to(&mut self, end: &str) -> List {
         let list = self.list(&[end]);
         self.eat(end);
         list

@@ -76,7 +76,9 @@ impl<'a> Metadata<'a> {
                     self.end
                 )));
             }
-            self.source.read_exact_at(buf, offset).map_err(|e| damaged(format!("cannot be read: {e}")))
+            self.source
+                .read_exact_at(buf, offset)
+                .map_err(|e| damaged("cannot be read".to_owned()).caused_by(e))
         };
         let mut header = [0; 2];
         read(at, &mut header)?;

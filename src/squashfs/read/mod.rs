@@ -84,7 +84,7 @@ impl Superblock {
         let mut bytes = [0; SUPERBLOCK as usize];
         source
             .read_exact_at(&mut bytes, 0)
-            .map_err(|e| Error::input(format!("the superblock cannot be read: {e}")).at(0))?;
+            .map_err(|e| Error::input("the superblock cannot be read").caused_by(e).at(0))?;
         let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -209,7 +209,7 @@ impl Reader<'_> {
             .ok_or_else(|| Error::input(format!("the {what} table lies behind the image's end")).at(table))?;
         self.source
             .read_exact_at(&mut entry, at)
-            .map_err(|e| Error::input(format!("the {what} table cannot be read: {e}")).at(at))?;
+            .map_err(|e| Error::input(format!("the {what} table cannot be read")).caused_by(e).at(at))?;
         Ok(u64::from_le_bytes(entry))
     }
 

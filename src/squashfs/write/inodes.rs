@@ -8,7 +8,7 @@ use std::io;
 
 use super::image::Image;
 use super::metadata::Table;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::squashfs::{METADATA_SIZE, NO_FRAGMENT};
 use crate::tree::{Device, InodeId, Node, Tree};
 
@@ -72,7 +72,7 @@ pub(super) struct Tables {
 }
 
 fn unwritable(error: io::Error) -> Error {
-    Error::failed("the squashfs image's metadata cannot be compressed").caused_by(error)
+    Error::new(Kind::Io, "the squashfs image's metadata cannot be compressed").caused_by(error)
 }
 
 impl<'a> Inodes<'a> {

@@ -21,7 +21,7 @@ use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::Compression;
 use crate::cores::Cores;
 use crate::elf::Arch;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::squashfs::{MAGIC, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options, STORED, SUPERBLOCK};
 use ahead::{Ahead, Blocks};
 pub(super) use encode::Encoder;
@@ -121,7 +121,7 @@ fn check(options: &Options) -> Result<(), Error> {
 }
 
 fn unwritable(error: io::Error) -> Error {
-    Error::failed("the squashfs image cannot be written")
+    Error::new(Kind::Io, "the squashfs image cannot be written")
         .hint("check the space left for temporary files (TMPDIR)")
         .caused_by(error)
 }
