@@ -157,7 +157,7 @@ fn epoch() -> anyhow::Result<Option<i64>> {
     }
 }
 
-/// OLD's name with `.btrsquash.img` in place of its ending, in the current folder. What follows the last point of
+/// OLD's name with `.btrsquash.img` in place of its ending, in the current directory. What follows the last point of
 /// `initrd.img-6.1.0-50-amd64` is no ending.
 fn default_output(old: &Path) -> PathBuf {
     if old.as_os_str() == "-" {

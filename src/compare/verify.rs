@@ -367,10 +367,10 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_looked_for_in_the_early_segments() {
-        let (folders, path) =
+        let (directories, path) =
             (["kernel", "kernel/x86", "kernel/x86/microcode"], "kernel/x86/microcode/a.bin");
         let mut early = NewcWriter::new(Vec::new(), 0);
-        folders.iter().for_each(|folder| early.directory(folder, 0o755).unwrap());
+        directories.iter().for_each(|directory| early.directory(directory, 0o755).unwrap());
         early.file(path, 0o755, b"early").unwrap();
         let mut rest = NewcWriter::new(Vec::new(), 0);
         rest.file("init", 0o755, b"#!/bin/sh\n").unwrap();
@@ -387,6 +387,6 @@ mod tests {
         assert!(lost(&[("init", b""), (path, b"early")], segments).is_empty());
         assert_eq!(lost(&[(path, b"later")], segments), [path]);
         assert_eq!(lost(&[("kernel/other", b"")], segments), ["kernel/other"]);
-        assert_eq!(lost(&[(path, b"early")], &[]), [folders.as_slice(), &[path]].concat());
+        assert_eq!(lost(&[(path, b"early")], &[]), [directories.as_slice(), &[path]].concat());
     }
 }

@@ -80,7 +80,11 @@ fn finish<W: Write>(mut newc: NewcWriter<W>, at: u64) -> io::Result<u64> {
 }
 
 /// Writes the directories above `path` that are not yet `made`, outermost first.
-fn folders<W: Write>(newc: &mut NewcWriter<W>, made: &mut BTreeSet<String>, path: &str) -> io::Result<()> {
+fn directories<W: Write>(
+    newc: &mut NewcWriter<W>,
+    made: &mut BTreeSet<String>,
+    path: &str,
+) -> io::Result<()> {
     for (at, _) in path.match_indices('/') {
         if made.insert(path[..at].to_owned()) {
             newc.directory(&path[..at], 0o755)?;
@@ -105,7 +109,7 @@ impl Image<'_> {
             let mut made = BTreeSet::new();
             let mut newc = NewcWriter::new(&mut *out, self.time);
             for (path, body) in self.early_bodies {
-                folders(&mut newc, &mut made, path)?;
+                directories(&mut newc, &mut made, path)?;
                 newc.header(path, mode::S_IFREG | 0o644, &Node::Fifo, body.end - body.start, 0)?;
                 pieces(self.old, body.clone(), |bytes| newc.content(bytes))?;
                 newc.pad()?;
@@ -124,7 +128,7 @@ impl Image<'_> {
                 Carry::Retained => {
                     // The name is padded with NUL so that the body starts on a multiple of 4096. The directory
                     // before it matters: the kernel goes on with what the last entry's name left in next_state.
-                    folders(&mut newc, &mut made, RETAINED_ENTRY)?;
+                    directories(&mut newc, &mut made, RETAINED_ENTRY)?;
                     let name = loop {
                         let header = at + newc.written() + 110;
                         let shortest = header + RETAINED_ENTRY.len() as u64 + 1;
@@ -145,7 +149,7 @@ impl Image<'_> {
             newc.pad()?;
         }
         for (path, bytes) in (self.extra)(parts.squashfs_offset) {
-            folders(&mut newc, &mut made, &path)?;
+            directories(&mut newc, &mut made, &path)?;
             newc.file(&path, 0o644, &bytes)?;
         }
         at = finish(newc, at)?;

@@ -342,7 +342,7 @@ mod tests {
             assert!(over.system.get(path).is_none(), "{path}");
         }
         assert!(matches!(over.system.inode(over.system.get("lib").unwrap()).node, Node::Symlink(_)));
-        assert_eq!(told(&over.failed), ["taken"], "a folder that is not empty stays");
+        assert_eq!(told(&over.failed), ["taken"], "a directory that is not empty stays");
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
             ("lib/new", b"new"),
             ("lib/old", b"replaced"),
             ("taken", b"file"),
-            // As the script has it, what is no folder gives way, and so does a link that leads to none.
+            // As the script has it, what is no directory gives way, and so does a link that leads to none.
             ("gone/mine", b"mine"),
             ("lost/mine", b"mine"),
         ];
@@ -406,7 +406,7 @@ mod tests {
             (content(&over.system, "usr/lib/new"), content(&over.system, "etc/passwd").as_str()),
             ("new".to_owned(), "ours")
         );
-        assert_eq!(told(&over.failed), ["taken"], "a folder that is not empty stays");
+        assert_eq!(told(&over.failed), ["taken"], "a directory that is not empty stays");
         assert!(over.system.get("taken/kept").is_some() && over.system.get("kernel").is_none());
     }
 

@@ -126,17 +126,17 @@ fn modules_of(kernel: &Kernel) -> BootPart {
     }
 }
 
-/// Takes paths out of a tree, folders among them only where they are empty then. Says which, how many files and how
+/// Takes paths out of a tree, directories among them only where they are empty then. Says which, how many files and how
 /// many bytes.
 fn take_out<'p>(tree: &mut Tree, paths: impl Iterator<Item = &'p [u8]>) -> (Vec<String>, u64, u64) {
     let (mut left_out, mut files, mut bytes) = (Vec::new(), 0, 0);
-    let mut folders = BTreeSet::new();
+    let mut directories = BTreeSet::new();
     for path in paths {
         let (parent, name) = divide(path);
         let Some((parent, id)) = tree.get(parent).zip(tree.get(path)) else { continue };
         match &tree.inode(id).node {
             Node::Directory(_) => {
-                folders.insert(path);
+                directories.insert(path);
                 continue;
             }
             Node::Regular(content) => bytes += content.size,
@@ -147,7 +147,7 @@ fn take_out<'p>(tree: &mut Tree, paths: impl Iterator<Item = &'p [u8]>) -> (Vec<
         left_out.push(display(path));
     }
     // The deepest first, so that a parent is seen when its children are gone.
-    for path in folders.iter().rev() {
+    for path in directories.iter().rev() {
         let (parent, name) = divide(path);
         if let Some((parent, id)) = tree.get(parent).zip(tree.get(path))
             && tree.names(id).is_some_and(BTreeMap::is_empty)
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_other_files_outlives_its_early_ones() {
+    fn a_directory_with_other_files_outlives_its_early_ones() {
         let files: &[(&str, &[u8])] = &[("kernel/early", b"a"), ("kernel/late", b"b")];
         let mut initrd = crate::initrd::build::initrd(crate::tree::build::tree(files, &[]));
         crate::initrd::build::early(&mut initrd, ["kernel", "kernel/early", "kernel/gone"]);
@@ -359,17 +359,17 @@ mod tests {
     #[test]
     fn what_another_segment_wrote_too_is_the_systems() {
         let path = "kernel/x86/microcode/AuthenticAMD.bin";
-        let archive = |folders: &[&str], body: &[u8]| {
+        let archive = |directories: &[&str], body: &[u8]| {
             let mut newc = NewcWriter::new(Vec::new(), 7);
-            folders.iter().for_each(|folder| newc.directory(folder, 0o755).unwrap());
+            directories.iter().for_each(|directory| newc.directory(directory, 0o755).unwrap());
             if !body.is_empty() {
                 newc.file(path, 0o644, body).unwrap();
             }
             newc.finish().unwrap()
         };
-        let folders = ["kernel", "kernel/x86", "kernel/x86/microcode"];
+        let directories = ["kernel", "kernel/x86", "kernel/x86/microcode"];
         let both = |late: Vec<u8>| {
-            let mut image = archive(&folders, b"early");
+            let mut image = archive(&directories, b"early");
             image.extend(crate::codec::compress(&late, Encoding::Gzip).unwrap());
             let read = initrd::read(&image, Path::new("x"), &initrd::Limits::default(), &|_| ()).unwrap();
             assert_eq!(read.early_paths.len(), 4);
@@ -379,11 +379,11 @@ mod tests {
         let id = rewritten.runtime.get(path).unwrap();
         assert_eq!(rewritten.runtime.read(id, 100).unwrap().unwrap(), b"late");
         assert!(rewritten.left_out.is_empty(), "{:?}", rewritten.left_out);
-        // A folder alone stays, and those above it.
-        let folder = both(archive(&["kernel/x86"], b""));
-        assert!(folder.runtime.get("kernel/x86").is_some());
-        assert_eq!(folder.left_out, ["kernel/x86/microcode", path]);
-        assert_eq!(both(archive(&["other"], b"")).left_out, [folders.as_slice(), &[path]].concat());
+        // A directory alone stays, and those above it.
+        let directory = both(archive(&["kernel/x86"], b""));
+        assert!(directory.runtime.get("kernel/x86").is_some());
+        assert_eq!(directory.left_out, ["kernel/x86/microcode", path]);
+        assert_eq!(both(archive(&["other"], b"")).left_out, [directories.as_slice(), &[path]].concat());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where kernel modules come from: the image itself, a folder, a `.deb`, an `.rpm`.
+//! Where kernel modules come from: the image itself, a directory, a `.deb`, an `.rpm`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::tree::{InodeId, Node, Tree};
 
 /// The largest module, kernel or list that is read.
 const MAX_FILE: u64 = 256 << 20;
-/// The deepest folder below lib/modules/VERSION that is looked into.
+/// The deepest directory below lib/modules/VERSION that is looked into.
 const MAX_DEPTH: usize = 32;
 /// The most files that one source may have.
 const MAX_FILES: usize = 1 << 18;
@@ -176,15 +176,15 @@ impl<'a> Source<'a> {
     pub(super) fn open(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self, Error> {
         let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
         let mut source = if path.is_dir() {
-            Source { name: path.display().to_string(), store: Store::Host, versions: folder(path)? }
+            Source { name: path.display().to_string(), store: Store::Host, versions: directory(path)? }
         } else {
             let mut file = File::open(path).map_err(usage)?;
             let mut head = Vec::new();
             file.by_ref().take(8).read_to_end(&mut head).map_err(usage)?;
             if !archive::is_package(&head) {
-                return Err(Error::usage("neither a folder nor a .deb nor an .rpm")
+                return Err(Error::usage("neither a directory nor a .deb nor an .rpm")
                     .file(path)
-                    .hint("--modules takes an unpacked package, a lib/modules/VERSION, a root folder, a .deb or an .rpm"));
+                    .hint("--modules takes an unpacked package, a lib/modules/VERSION, a root directory, a .deb or an .rpm"));
             }
             io::Seek::rewind(&mut file).map_err(usage)?;
             package(file, path, wanted)?
@@ -257,7 +257,7 @@ impl<'a> Source<'a> {
 /// Reads a package in one go; what is wanted goes to an unlinked file.
 fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Source<'a>, Error> {
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
-    let cannot = |e: io::Error| Error::temporary(e).hint("set TMPDIR to a folder with room");
+    let cannot = |e: io::Error| Error::temporary(e).hint("set TMPDIR to a directory with room");
     let mut spool = Spool::new().map_err(cannot)?;
     let mut count = 0;
     let mut chunk = vec![0; 64 << 10];
@@ -289,8 +289,8 @@ fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result
     Ok(Source { name: path.display().to_string(), store, versions })
 }
 
-/// A folder of the host: a root or an unpacked package, a lib/modules, or a lib/modules/VERSION.
-fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
+/// A directory of the host: a root or an unpacked package, a lib/modules, or a lib/modules/VERSION.
+fn directory(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
     let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
     let mut roots: Vec<PathBuf> =
@@ -305,7 +305,7 @@ fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
                 .flatten()
                 .any(|e| e.file_name().to_str().and_then(module_name).is_some());
         if own {
-            // The name of the folder may say anything; its modules know for which kernel they are.
+            // The name of the directory may say anything; its modules know for which kernel they are.
             let release = files.modules.values().find_map(|(_, place)| release_of(place)).or_else(|| {
                 let name = path.canonicalize().ok()?.file_name()?.to_str()?.to_owned();
                 is_release(&name).then_some(name)
@@ -318,7 +318,7 @@ fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
         for entry in std::fs::read_dir(&root).map_err(usage)? {
             let entry = entry.map_err(usage)?;
             let name = entry.file_name();
-            // Followed where it is a link: an unpacked tree may link one release to another's folder.
+            // Followed where it is a link: an unpacked tree may link one release to another's directory.
             if let Some(release) = name.to_str().filter(|n| is_release(n) && entry.path().is_dir()) {
                 walk(&entry.path(), versions.entry(release.to_owned()).or_default()).map_err(usage)?;
             }
@@ -338,8 +338,8 @@ fn folder(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
 fn walk(top: &Path, files: &mut Files) -> io::Result<()> {
     let mut todo = vec![(top.to_path_buf(), 0)];
     let mut count = 0;
-    while let Some((folder, depth)) = todo.pop() {
-        for entry in std::fs::read_dir(&folder)? {
+    while let Some((directory, depth)) = todo.pop() {
+        for entry in std::fs::read_dir(&directory)? {
             let entry = entry?;
             let kind = entry.file_type()?;
             count += 1;

@@ -34,7 +34,7 @@ const DENSE: f32 = 7.9;
 /// all that it needs to run: what needs little comes first, each behind what it needs.
 pub(super) fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: u64) -> Place {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
-    let folder = &path[..path.len() - name.len()];
+    let directory = &path[..path.len() - name.len()];
     let group = match elf::header(head) {
         Some((header::ET_EXEC | header::ET_DYN, arch)) => Group::Code(arch),
         Some(_) => Group::Object,
@@ -49,7 +49,7 @@ pub(super) fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: 
         key.extend_from_slice(extension(name));
         key.push(0);
     }
-    key.extend_from_slice(folder);
+    key.extend_from_slice(directory);
     key.extend_from_slice(name);
     Place { group, key }
 }

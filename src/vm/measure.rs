@@ -96,9 +96,9 @@ pub fn measure(options: &BootOptions) -> Result<Measurement, Error> {
     let probe = guest::program(machine.architecture)?;
     let (append, next) = command_line(&options.append);
     let temporary = |e: io::Error| Error::temporary(e);
-    let folder = Directory::new(None).map_err(temporary)?;
-    let copy = folder.path().join("initrd");
-    let serial = folder.path().join("serial");
+    let directory = Directory::new(None).map_err(temporary)?;
+    let copy = directory.path().join("initrd");
+    let serial = directory.path().join("serial");
     with_probe(&options.initrd, &copy, &probe, &next)?;
     let changed =
         BootOptions { initrd: copy, append, second_serial: Some(serial.clone()), ..options.clone() };

@@ -343,23 +343,23 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
             if len == 0 { Vec::new() } else { vec![Extent { file_offset: 0, data_offset: at, len }] };
         at += len;
         let node = Node::Regular(Content { size: len, extents });
-        let mut folder = tree.root;
+        let mut directory = tree.root;
         let mut parts: Vec<&str> = path.split('/').collect();
         let Some(name) = parts.pop() else { continue };
         for part in parts {
-            folder = match tree.names(folder).and_then(|names| names.get(part.as_bytes())).copied() {
+            directory = match tree.names(directory).and_then(|names| names.get(part.as_bytes())).copied() {
                 Some(id) => id,
-                None => put(&mut tree, folder, part, Node::Directory(BTreeMap::new())),
+                None => put(&mut tree, directory, part, Node::Directory(BTreeMap::new())),
             };
         }
-        put(&mut tree, folder, name, node);
+        put(&mut tree, directory, name, node);
     }
     tree
 }
 
-fn put(tree: &mut Tree, folder: InodeId, name: &str, node: Node) -> InodeId {
+fn put(tree: &mut Tree, directory: InodeId, name: &str, node: Node) -> InodeId {
     let id = tree.add(Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node });
-    if let Node::Directory(names) = &mut tree.inode_mut(folder).node {
+    if let Node::Directory(names) = &mut tree.inode_mut(directory).node {
         names.insert(name.as_bytes().into(), id);
     }
     id
@@ -384,10 +384,10 @@ const CONFIG: &[u8] = b"CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\nCONFIG_SQUASHFS
 /// A kernel module, by each of the names that a compressed one has; a list of modules built in; a configuration.
 fn module(bytes: &[u8]) -> bool {
     let mut found = false;
-    let folder = format!("lib/modules/{RELEASE}");
+    let directory = format!("lib/modules/{RELEASE}");
     for suffix in ["", ".gz", ".xz", ".zst"] {
-        let path = format!("{folder}/kernel/drivers/block/loop.ko{suffix}");
-        let (builtin, config) = (format!("{folder}/modules.builtin"), format!("{folder}/config"));
+        let path = format!("{directory}/kernel/drivers/block/loop.ko{suffix}");
+        let (builtin, config) = (format!("{directory}/modules.builtin"), format!("{directory}/config"));
         found |= kernel::find(
             &tree(&[(&path, bytes), (&builtin, BUILT_IN), (&config, CONFIG)]),
             &[],
@@ -398,9 +398,9 @@ fn module(bytes: &[u8]) -> bool {
         .is_ok();
     }
     let (builtin, modinfo, config) = (
-        format!("{folder}/modules.builtin"),
-        format!("{folder}/modules.builtin.modinfo"),
-        format!("{folder}/config"),
+        format!("{directory}/modules.builtin"),
+        format!("{directory}/modules.builtin.modinfo"),
+        format!("{directory}/config"),
     );
     let files = [(builtin.as_str(), bytes), (modinfo.as_str(), bytes), (config.as_str(), bytes)];
     found | kernel::find(&tree(&files), &[], &[], None, &WANTED).is_ok()
@@ -492,8 +492,8 @@ fn small_archive() -> Vec<u8> {
 fn early_archive() -> Vec<u8> {
     let write = || -> io::Result<Vec<u8>> {
         let mut newc = NewcWriter::new(Vec::new(), 0);
-        for folder in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
-            newc.directory(folder, 0o755)?;
+        for directory in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
+            newc.directory(directory, 0o755)?;
         }
         newc.file("kernel/x86/microcode/GenuineIntel.bin", 0o644, &[7; 300])?;
         newc.finish()

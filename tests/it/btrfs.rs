@@ -45,7 +45,7 @@ pub fn installer_tree(flavour: &str) -> Option<Tree> {
     Some(initrd::read(&source, &file, &initrd::Limits::default(), &|_| ()).unwrap().tree)
 }
 
-/// Compares the mounted folder `m` with what GNU cpio and bsdcpio unpack from the gzip-compressed archive `$2`: type,
+/// Compares the mounted directory `m` with what GNU cpio and bsdcpio unpack from the gzip-compressed archive `$2`: type,
 /// mode, owner, size, time, link count, device number, target and content of every path. GNU cpio gives symbolic links
 /// no time; it makes directories before their content, so a second pass over them alone gives them theirs.
 pub const COMPARE: &str = r#"

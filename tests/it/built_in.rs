@@ -77,14 +77,14 @@ fn nobody_without_any_tool_makes_the_same_image() {
     let script = r#"
         mkdir empty
         # mount itself goes last.
-        for folder in /usr/lib/dracut /sbin /usr/sbin /bin /usr/bin; do
-            [ -L $folder ] || [ ! -e $folder ] || echo $folder
+        for directory in /usr/lib/dracut /sbin /usr/sbin /bin /usr/bin; do
+            [ -L $directory ] || [ ! -e $directory ] || echo $directory
         done >hidden
         cp "$(command -v setpriv)" "$(command -v env)" .
         cat >inside <<'INSIDE'
         set -e
         mount --make-rprivate /
-        while read -r folder; do mount --bind empty $folder; done <hidden
+        while read -r directory; do mount --bind empty $directory; done <hidden
         exec ./setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all -- \
             ./env -i TMPDIR="$PWD" ./btrsquash convert old.gz --compression gzip --quiet \
             --modules linux.deb -o new.img --report new.json
@@ -100,17 +100,17 @@ INSIDE
 
 /// The Debian 13 gtk installer, its kernel and that kernel's package.
 fn trixie() -> Option<(PathBuf, PathBuf, PathBuf)> {
-    let folder = assets().join("d13/usr/lib/debian-installer/images/13/amd64/gtk/debian-installer/amd64");
+    let directory = assets().join("d13/usr/lib/debian-installer/images/13/amd64/gtk/debian-installer/amd64");
     let package = std::fs::read_dir(assets().join("d13")).ok().and_then(|dir| {
         dir.flatten()
             .map(|entry| entry.path())
             .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("linux-image-")))
     });
-    if package.is_none() || !folder.join("initrd.gz").exists() {
+    if package.is_none() || !directory.join("initrd.gz").exists() {
         skip("the Debian 13 installer and its kernel are not there: run samples/fetch --all");
         return None;
     }
-    Some((folder.join("initrd.gz"), folder.join("linux"), package?))
+    Some((directory.join("initrd.gz"), directory.join("linux"), package?))
 }
 
 #[test]
@@ -156,9 +156,13 @@ fn a_system_with_systemd_runs_on_both_overlays_and_on_two_kernels() {
     let fast = ["--front-end", "built-in", "--compression", "gzip"];
     let image =
         converted("systemd-built-in-overlayfs", &initrd, &[&fast[..], &["--overlay", "overlayfs"]].concat());
-    let folder = tempfile::tempdir().unwrap();
-    let image =
-        appended(folder.path(), &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
+    let directory = tempfile::tempdir().unwrap();
+    let image = appended(
+        directory.path(),
+        &image,
+        "echo hello >appended; mkdir etc; echo replaced >etc/motd",
+        "gzip",
+    );
     let text = reaches(&image, &kernel, SYSTEMD_MIB, "", "login:", &[]);
     check(&text, "/ LiveOS_rootfs overlay rw", "6.1.");
     let carried = told(&text, "appended");
@@ -275,7 +279,7 @@ fn appended_files_go_where_they_went() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // One archive plain and one gzip; none holds the folders that the runtime has.
+    // One archive plain and one gzip; none holds the directories that the runtime has.
     let script = r#"
         mkdir -p plain zipped deb
         cat >plain/preseed.cfg <<'PRESEED'
@@ -289,8 +293,8 @@ PRESEED
         release=$(echo "$module" | cut -d / -f 4)
         cd ../zipped
         mkdir -p lib/modules/$release/updates srv/mine updates/etc lib
-        # Without what is in this folder of the runtime the installer does not start.
-        echo no folder >lib/debian-installer-startup.d
+        # Without what is in this directory of the runtime the installer does not start.
+        echo no directory >lib/debian-installer-startup.d
         cp ../deb/$module lib/modules/$release/updates/
         echo linked >srv/mine/one; ln srv/mine/one srv/link; chmod 750 srv/mine
         echo replaced >updates/etc/default-release

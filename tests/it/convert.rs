@@ -10,15 +10,15 @@ use crate::support::{
     FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, root, run, sh, skip,
 };
 
-/// A folder that anyone may enter and write to, whatever folder the tests themselves lie in.
-fn open_folder() -> tempfile::TempDir {
+/// A directory that anyone may enter and write to, whatever directory the tests themselves lie in.
+fn open_directory() -> tempfile::TempDir {
     let dir =
         tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o777)).tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
     dir
 }
 
-/// The gtk installer as `nobody` converts it with the host's dracut, made once: the image, its folder, and the peak of
+/// The gtk installer as `nobody` converts it with the host's dracut, made once: the image, its directory, and the peak of
 /// memory in KiB.
 fn by_nobody() -> Option<&'static (tempfile::TempDir, PathBuf, u64)> {
     static MADE: OnceLock<Option<(tempfile::TempDir, PathBuf, u64)>> = OnceLock::new();
@@ -27,7 +27,7 @@ fn by_nobody() -> Option<&'static (tempfile::TempDir, PathBuf, u64)> {
         if !(have("dracut") && have("time")) {
             return None;
         }
-        let dir = open_folder();
+        let dir = open_directory();
         let inside = |from: &Path, name: &str| {
             let to = dir.path().join(name);
             std::fs::copy(from, &to).unwrap();
@@ -56,7 +56,7 @@ fn by_nobody() -> Option<&'static (tempfile::TempDir, PathBuf, u64)> {
         let output = run(command.current_dir(dir.path()).env("TMPDIR", dir.path()));
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains("73.3 MB → 5") && text.contains("computed"), "{text}");
-        // Without -o: OLD's name with another ending, in the current folder.
+        // Without -o: OLD's name with another ending, in the current directory.
         let image = dir.path().join("initrd.btrsquash.img");
         let peak = std::fs::read_to_string(dir.path().join("peak")).unwrap().trim().parse().unwrap();
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
@@ -120,13 +120,13 @@ fn the_runtime_is_what_cpio_unpacks_to_the_last_inode() {
 fn two_conversions_give_one_squashfs() {
     let (Some((_, first, peak)), Some(second)) = (by_nobody(), built_in()) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let folder = |name: &str| {
+    let directory = |name: &str| {
         let path = dir.path().join(name);
         std::fs::create_dir(&path).unwrap();
         path
     };
-    let [first, second] =
-        [(first.as_path(), "a"), (second.as_path(), "b")].map(|(image, name)| squashfs(image, &folder(name)));
+    let [first, second] = [(first.as_path(), "a"), (second.as_path(), "b")]
+        .map(|(image, name)| squashfs(image, &directory(name)));
     sh(dir.path(), "cmp \"$1\" \"$2\"", &[&first, &second]);
     // Largest of btrsquash and what it runs.
     assert!(*peak <= 400 << 10, "{peak} KiB at the peak");
@@ -193,14 +193,14 @@ fn the_readmes_first_command_converts_and_shows_the_report() {
     if installer("gtk").is_none() {
         return;
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     // zstd is quicker, and what the command passes on.
     let output =
-        run(Command::new("samples/convert-installer").current_dir(folder).args(["--compression", "zstd"]));
+        run(Command::new("samples/convert-installer").current_dir(directory).args(["--compression", "zstd"]));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("Size by part") && text.contains("minimum RAM"), "{text}");
-    assert!(folder.join("target/demo/gtk.btrsquash.img").exists());
-    let page = std::fs::read_to_string(folder.join("target/demo/report.html")).unwrap();
+    assert!(directory.join("target/demo/gtk.btrsquash.img").exists());
+    let page = std::fs::read_to_string(directory.join("target/demo/report.html")).unwrap();
     assert!(page.contains("gtk.btrsquash.img"));
 }
 

@@ -121,8 +121,8 @@ fn check(dir: &Path, image: &[u8], what: &str) -> i32 {
         4 => assert!(read(image).is_ok() && outcome.errors.contains("kernel"), "{what}: {}", outcome.errors),
         code => panic!("{what}: exit code {code}: {}", outcome.errors),
     }
-    for folder in [&out, &temporary] {
-        let left: Vec<_> = std::fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name()).collect();
+    for directory in [&out, &temporary] {
+        let left: Vec<_> = std::fs::read_dir(directory).unwrap().flatten().map(|e| e.file_name()).collect();
         assert!(left.is_empty(), "{what} (exit code {}) leaves {left:?} behind", outcome.code);
     }
     outcome.code
@@ -205,9 +205,9 @@ fn cut_and_changed_images_are_refused_or_converted_right() {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for number in 0..threads {
-            let folder = work.path().join(number.to_string());
+            let directory = work.path().join(number.to_string());
             for name in ["out", "tmp"] {
-                std::fs::create_dir_all(folder.join(name)).unwrap();
+                std::fs::create_dir_all(directory.join(name)).unwrap();
             }
             let (turn, codes, todo, images) = (&turn, &codes, &todo, &images);
             scope.spawn(move || {
@@ -224,7 +224,7 @@ fn cut_and_changed_images_are_refused_or_converted_right() {
                             format!("{name} cut at {at} of {}", whole.len())
                         }
                     };
-                    let code = check(&folder, &bytes, &what);
+                    let code = check(&directory, &bytes, &what);
                     assert!(at < whole.len() || code == 0, "{what}: exit code {code}");
                     *codes.lock().unwrap().entry(code).or_default() += 1;
                 }

@@ -40,10 +40,10 @@ fn a_system_with_systemd_reaches_its_login_prompt() {
             &initrd,
             &["--front-end", "dracut", "--overlay", overlay, "--compression", "zstd"],
         );
-        let folder = dir.path().join(overlay);
-        std::fs::create_dir(&folder).unwrap();
+        let directory = dir.path().join(overlay);
+        std::fs::create_dir(&directory).unwrap();
         let image =
-            appended(&folder, &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
+            appended(&directory, &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
         let text = reaches(&image, &kernel, SYSTEMD_MIB, "", "login:", &[]);
         assert_eq!(told(&text, "file").trim(), "written");
         let mounts = told(&text, "mount");

@@ -114,11 +114,11 @@ fn mutated(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 #[test]
 fn child() {
     let Ok(name) = std::env::var("BTRSQUASH_FUZZ_TARGET") else { return };
-    let folder = PathBuf::from(std::env::var_os("BTRSQUASH_FUZZ_FOLDER").unwrap());
+    let directory = PathBuf::from(std::env::var_os("BTRSQUASH_FUZZ_FOLDER").unwrap());
     let rounds: u64 = std::env::var("BTRSQUASH_FUZZ_ROUNDS").map_or(ROUNDS, |n| n.parse().unwrap());
     let target = targets::TARGETS.iter().find(|target| target.name == name).unwrap();
     let mut seeds = (target.seeds)();
-    let more = folder.join("seeds").join(&name);
+    let more = directory.join("seeds").join(&name);
     let mut files: Vec<_> =
         std::fs::read_dir(more).into_iter().flatten().flatten().map(|e| e.path()).collect();
     files.sort();
@@ -145,7 +145,7 @@ fn child() {
             last = now;
         }
     });
-    let input = folder.join(format!("{name}.input"));
+    let input = directory.join(format!("{name}.input"));
     let mut understood = 0;
     for seed in &seeds {
         ROUND.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +168,7 @@ fn child() {
 }
 
 /// Real modules and packages, for the targets that read them.
-fn more_seeds(folder: &Path) {
+fn more_seeds(directory: &Path) {
     let Some(package) = kernel_package() else { return };
     if !["dpkg-deb", "xz", "zstd", "gzip", "cpio"].into_iter().all(have) {
         return;
@@ -187,17 +187,17 @@ fn more_seeds(folder: &Path) {
         printf 'Package: x\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@x>\nDescription: x\n' >DEBIAN/control
         for kind in xz gzip none; do dpkg-deb -Z$kind --build . ../seeds/package/$kind.deb >/dev/null; done
     "#;
-    sh(folder, script, &[&package]);
-    let payload = std::fs::read(folder.join("payload")).unwrap();
-    std::fs::write(folder.join("seeds/package/x.rpm"), rpm(&payload, "gzip")).unwrap();
+    sh(directory, script, &[&package]);
+    let payload = std::fs::read(directory.join("payload")).unwrap();
+    std::fs::write(directory.join("seeds/package/x.rpm"), rpm(&payload, "gzip")).unwrap();
 }
 
 #[test]
 fn no_parser_panics_hangs_or_takes_much_memory() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    more_seeds(&folder);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    more_seeds(&directory);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let only = std::env::var("BTRSQUASH_FUZZ_ONLY").ok();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -215,7 +215,7 @@ fn no_parser_panics_hangs_or_takes_much_memory() {
                         .arg(std::env::current_exe().unwrap())
                         .args(["--exact", "fuzz::child", "--nocapture", "--test-threads=1"])
                         .env("BTRSQUASH_FUZZ_TARGET", target.name)
-                        .env("BTRSQUASH_FUZZ_FOLDER", &folder)
+                        .env("BTRSQUASH_FUZZ_FOLDER", &directory)
                         .env("MALLOC_ARENA_MAX", "1")
                         .output()
                         .unwrap();
@@ -230,7 +230,7 @@ fn no_parser_panics_hangs_or_takes_much_memory() {
                             "{}: {}; the input is {}\n{text}\n{done}",
                             target.name,
                             output.status,
-                            folder.join(format!("{}.input", target.name)).display(),
+                            directory.join(format!("{}.input", target.name)).display(),
                         ));
                     }
                 }

@@ -34,10 +34,10 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
     let mut tree = Tree::new(Arc::new(data));
     let mut at = 0;
     for (path, bytes) in files {
-        let mut folder = tree.root;
+        let mut directory = tree.root;
         let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
         for part in parents.split('/').filter(|p| !p.is_empty()) {
-            let known = tree.names(folder).unwrap().get(part.as_bytes()).copied();
+            let known = tree.names(directory).unwrap().get(part.as_bytes()).copied();
             let next = known.unwrap_or_else(|| {
                 tree.add(Inode {
                     mode: 0o755,
@@ -48,16 +48,16 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
                     node: Node::Directory(BTreeMap::new()),
                 })
             });
-            let Node::Directory(names) = &mut tree.inode_mut(folder).node else { unreachable!() };
+            let Node::Directory(names) = &mut tree.inode_mut(directory).node else { unreachable!() };
             names.insert(part.as_bytes().into(), next);
-            folder = next;
+            directory = next;
         }
         let size = bytes.len() as u64;
         let content = Content { size, extents: vec![Extent { file_offset: 0, data_offset: at, len: size }] };
         at += size;
         let id =
             tree.add(Inode { mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 1, node: Node::Regular(content) });
-        let Node::Directory(names) = &mut tree.inode_mut(folder).node else { unreachable!() };
+        let Node::Directory(names) = &mut tree.inode_mut(directory).node else { unreachable!() };
         names.insert(name.as_bytes().into(), id);
     }
     tree
@@ -165,7 +165,7 @@ fn the_closure_from_the_package_is_that_of_modinfo_and_modprobe() {
 }
 
 #[test]
-fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
+fn every_form_of_directory_and_of_compression_gives_the_same_closure() {
     let Some((package, root)) = unpacked() else { return };
     let expected = find(&image(), &[&package], &WANTED).unwrap();
     let version = root.join("lib/modules").join(RELEASE);
@@ -173,9 +173,9 @@ fn every_form_of_folder_and_of_compression_gives_the_same_closure() {
     std::fs::create_dir(usr.path().join("usr")).unwrap();
     std::os::unix::fs::symlink(root.join("lib"), usr.path().join("usr/lib")).unwrap();
     std::os::unix::fs::symlink("usr/lib", usr.path().join("lib")).unwrap();
-    for folder in [root.clone(), root.join("lib/modules"), version.clone(), usr.path().to_path_buf()] {
-        let found = find(&image(), &[&folder], &WANTED).unwrap();
-        assert_eq!(found[0].modules.modules, expected[0].modules.modules, "{}", folder.display());
+    for directory in [root.clone(), root.join("lib/modules"), version.clone(), usr.path().to_path_buf()] {
+        let found = find(&image(), &[&directory], &WANTED).unwrap();
+        assert_eq!(found[0].modules.modules, expected[0].modules.modules, "{}", directory.display());
     }
 
     let packed = tempfile::tempdir().unwrap();
@@ -311,7 +311,7 @@ fn modules_of_another_kernel_are_refused_with_both_named() {
     for module in ["loop", "squashfs", "btrfs", "dm-snapshot"] {
         assert!(text.contains(module), "{module} is not in: {text}");
     }
-    // The right folder's name, the wrong modules in it.
+    // The right directory's name, the wrong modules in it.
     let Some((_, root)) = unpacked() else { return };
     let dir = tempfile::tempdir().unwrap();
     let modules = dir.path().join("lib/modules");

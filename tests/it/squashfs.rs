@@ -87,20 +87,20 @@ fn read_back(path: &Path) -> Vec<u8> {
 
 /// Mounts an image for as long as it lives.
 struct Mounted {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Mounted {
-    fn new(image: &Path, folder: PathBuf) -> Self {
-        std::fs::create_dir(&folder).unwrap();
-        run(Command::new("mount").args(["-o", "loop,ro", "-t", "squashfs"]).arg(image).arg(&folder));
-        Self { folder }
+    fn new(image: &Path, directory: PathBuf) -> Self {
+        std::fs::create_dir(&directory).unwrap();
+        run(Command::new("mount").args(["-o", "loop,ro", "-t", "squashfs"]).arg(image).arg(&directory));
+        Self { directory }
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.folder).status();
+        let _ = Command::new("umount").arg(&self.directory).status();
     }
 }
 
@@ -136,7 +136,7 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
             assert!(read_back(&image) == bytes, "{what}: our reader reads something else");
             if kernel {
                 let mounted = Mounted::new(&image, dir.path().join(what.replace(' ', "-")));
-                let file = mounted.folder.join(PATH);
+                let file = mounted.directory.join(PATH);
                 assert!(std::fs::read(&file).unwrap() == bytes, "{what}: the kernel reads something else");
                 let stat = file.metadata().unwrap();
                 assert_eq!((stat.mode(), stat.uid(), stat.gid()), (0o100_644, 0, 0), "{what}");
@@ -329,7 +329,7 @@ fn many_gigabytes_of_zeros_take_no_space_and_are_not_read() {
     assert!(zeros.iter().all(|&byte| byte == 0));
     if root() {
         let mounted = Mounted::new(&image, dir.path().join("mounted"));
-        let file = File::open(mounted.folder.join(PATH)).unwrap();
+        let file = File::open(mounted.directory.join(PATH)).unwrap();
         assert_eq!(file.metadata().unwrap().len(), sparse.len);
         let mut read = [0; 9];
         ReadAt::read_exact_at(&file, &mut read, 3 * (gib / 2) - 5).unwrap();
@@ -420,12 +420,12 @@ pub fn make_tree(dir: &Path, devices: bool) {
     }
 }
 
-/// Compares a tree with a folder, inode by inode.
-pub fn assert_same(tree: &Tree, folder: &Path, what: &str) {
+/// Compares a tree with a directory, inode by inode.
+pub fn assert_same(tree: &Tree, directory: &Path, what: &str) {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut inodes: BTreeMap<(u64, u64), btrsquash::tree::InodeId> = BTreeMap::new();
     let mut seen = 0;
-    let mut todo = vec![(folder.to_path_buf(), Vec::new())];
+    let mut todo = vec![(directory.to_path_buf(), Vec::new())];
     while let Some((host, path)) = todo.pop() {
         seen += 1;
         let stat = host.symlink_metadata().unwrap();
@@ -478,7 +478,7 @@ fn trees_of_mksquashfs_are_read_as_they_were() {
     }
     let dir = tempfile::tempdir().unwrap();
     make_tree(dir.path(), root());
-    let folder = dir.path().join("t");
+    let directory = dir.path().join("t");
     let image = dir.path().join("image");
     for arguments in [
         "-comp xz -b 1M",
@@ -496,12 +496,12 @@ fn trees_of_mksquashfs_are_read_as_they_were() {
         "-all-root -tailends",
     ] {
         let mut command = Command::new("mksquashfs");
-        command.arg(&folder).arg(&image).args(["-noappend", "-quiet", "-no-progress"]);
+        command.arg(&directory).arg(&image).args(["-noappend", "-quiet", "-no-progress"]);
         run(command.args(arguments.split(' ')));
         if arguments.contains("-all-root") {
             assert!(open(&image).inodes.iter().all(|inode| inode.uid == 0 && inode.gid == 0));
         } else {
-            assert_same(&open(&image), &folder, arguments);
+            assert_same(&open(&image), &directory, arguments);
         }
     }
 }
@@ -548,7 +548,7 @@ fn a_tree_is_written_as_mksquashfs_would() {
             assert_eq!(listed(&theirs), listed(&ours), "{what}");
             if kernel {
                 let mounted = Mounted::new(&ours, dir.path().join(what.replace(' ', "-")));
-                assert_same(&tree, &mounted.folder, &what);
+                assert_same(&tree, &mounted.directory, &what);
             }
         }
     }

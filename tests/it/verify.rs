@@ -139,7 +139,7 @@ fn verify_tolerates_nothing_else() {
         let found: BTreeSet<String> = paths(&report[list]).into_iter().collect();
         assert_eq!(found, wanted.iter().map(|p| (*p).to_owned()).collect(), "{aspect}: {report:#}");
         for other in ["changed", "missing", "unexpected"].into_iter().filter(|other| *other != list) {
-            // A removed name takes the time of its folder along only where a kernel removes it.
+            // A removed name takes the time of its directory along only where a kernel removes it.
             assert_eq!(report[other].as_array().unwrap().len(), 0, "{list} {aspect}: {report:#}");
         }
     }
@@ -235,8 +235,8 @@ fn what_is_early_and_late_is_in_the_runtime() {
     assert_eq!(code, 0, "{report:#}");
     // Without it the image holds another system, whatever its early segment has at the path.
     let mut lost = tree.clone();
-    let folder = lost.get("kernel/x86/microcode").unwrap();
-    let Node::Directory(names) = &mut lost.inode_mut(folder).node else { panic!() };
+    let directory = lost.get("kernel/x86/microcode").unwrap();
+    let Node::Directory(names) = &mut lost.inode_mut(directory).node else { panic!() };
     names.remove(b"AuthenticAMD.bin".as_slice());
     let (code, report) = image(&lost);
     assert_eq!((code, paths(&report["missing"])), (1, vec!["kernel/x86/microcode/AuthenticAMD.bin".into()]));

@@ -215,7 +215,7 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     sh(
         dir.path(),
         "(cd r; zcat \"$1\" | cpio -id --quiet --no-absolute-filenames 2>/dev/null || [ -e init ]
-        # An init that wants all mounted, on folders that are links.
+        # An init that wants all mounted, on directories that are links.
         mkdir -p usr/lib/systemd system/sys system/run; mv init usr/lib/systemd/systemd
         ln -s /usr/lib/systemd/systemd init; ln -s /system/sys sys; ln -s ../../../system/run run
         find . | sort | cpio --quiet -R 0:0 -H newc -o) >mixed.img",
@@ -231,7 +231,7 @@ fn what_the_kernel_takes_early_among_other_files_it_still_finds() {
     let (code, report, _) = boot_small(&new, &kernel, &arguments);
     assert_eq!(code, Some(0), "{report:#}");
     // Links of the runtime from / on and above the top lead where they led in the original: to its init, to what is
-    // mounted on, below an appended folder.
+    // mounted on, below an appended directory.
     sh(
         dir.path(),
         "mkdir -p add/var/lib; echo mine >add/var/lib/mine

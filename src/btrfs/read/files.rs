@@ -486,8 +486,8 @@ impl Files<'_> {
         let mut seen = vec![false; tree.inodes.len()];
         let mut stack = vec![tree.root];
         seen[tree.root.0 as usize] = true;
-        while let Some(folder) = stack.pop() {
-            let Some(names) = tree.names(folder) else { continue };
+        while let Some(directory) = stack.pop() {
+            let Some(names) = tree.names(directory) else { continue };
             for (name, &child) in names {
                 let again = std::mem::replace(&mut seen[child.0 as usize], true);
                 if matches!(tree.inode(child).node, Node::Directory(_)) {

@@ -154,9 +154,9 @@ fn what_btrfs_cannot_hold_is_an_error_with_the_path() {
     );
     let mut tree = Tree::new(Arc::new(Vec::new()));
     let root = tree.root;
-    let folder = tree.add(leaf(Node::Directory(BTreeMap::new())));
-    put(&mut tree, root, b"a", folder);
-    put(&mut tree, folder, b"b", folder);
+    let directory = tree.add(leaf(Node::Directory(BTreeMap::new())));
+    put(&mut tree, root, b"a", directory);
+    put(&mut tree, directory, b"b", directory);
     assert!(plan(&tree, &options("6.1")).unwrap_err().to_string().contains("several names"));
 }
 

@@ -32,7 +32,11 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
         .map(|dir| {
             let dir =
                 fs::canonicalize(dir).map_err(|e| Error::usage("--dracut-root").caused_by(e).file(dir))?;
-            if dir.is_dir() { Ok(dir) } else { Err(Error::usage("--dracut-root is not a folder").file(dir)) }
+            if dir.is_dir() {
+                Ok(dir)
+            } else {
+                Err(Error::usage("--dracut-root is not a directory").file(dir))
+            }
         })
         .transpose()?;
     let inside = |path: &str| {
@@ -177,11 +181,11 @@ fn last_words(program: &str, status: std::process::ExitStatus, text: &[u8]) -> E
 /// Runs dracut and reads the image that it made.
 pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     let modules = dracut.wanted_modules(plan)?.join(" ");
-    let folder = temporary_directory(dracut.root.as_deref())?;
+    let directory = temporary_directory(dracut.root.as_deref())?;
     let io = Error::temporary;
-    let empty = folder.path().join("conf.d");
+    let empty = directory.path().join("conf.d");
     fs::create_dir(&empty).map_err(io)?;
-    // A distribution's own settings lie beside dracut: a file of the same name in the folder of settings hides each.
+    // A distribution's own settings lie beside dracut: a file of the same name in the directory of settings hides each.
     for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
         let settings = dracut.root.as_ref().map_or_else(
             || settings.clone(),
@@ -195,8 +199,8 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
         None => path.to_owned(),
         Some(root) => Path::new("/").join(path.strip_prefix(root).unwrap_or(path)),
     };
-    let image = folder.path().join("image");
-    let temporary = inside(folder.path());
+    let image = directory.path().join("image");
+    let temporary = inside(directory.path());
     let mut command = dracut.command(&dracut.program, &temporary);
     command
         .args(["--conf", "/dev/null", "--confdir"])
@@ -211,11 +215,11 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
             "--nostrip",
             "--nohardlink",
         ])
-        // The modules of the closure are added by us: dracut would take whole folders of drivers with them.
+        // The modules of the closure are added by us: dracut would take whole directories of drivers with them.
         .args(["--no-compress", "--no-kernel", "--force", "--modules", &modules])
         .args(["--kver", first(plan.kernels)])
         .arg(inside(&image))
-        .current_dir(folder.path());
+        .current_dir(directory.path());
     let (status, text) =
         scratch::run(&mut command, true).map_err(|e| Error::missing("dracut does not start").caused_by(e))?;
     let failed = || last_words("dracut", status, &text);
@@ -267,10 +271,10 @@ fn files(tree: &crate::tree::Tree) -> Result<Files, Error> {
 ///
 /// Nothing that an image names becomes a host path: a module is staged under its own, checked name.
 pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let folder = temporary_directory(None)?;
+    let directory = temporary_directory(None)?;
     let io = Error::temporary;
-    let base = folder.path().join("lib/modules").join(&kernel.version);
-    let settings = folder.path().join("depmod.d");
+    let base = directory.path().join("lib/modules").join(&kernel.version);
+    let settings = directory.path().join("depmod.d");
     fs::create_dir_all(base.join("kernel")).map_err(io)?;
     fs::create_dir(&settings).map_err(io)?;
     let mut tree = Vec::new();
@@ -294,7 +298,7 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
         .env_clear()
         .env("PATH", PATH)
         .arg("-b")
-        .arg(folder.path())
+        .arg(directory.path())
         .arg("-C")
         .arg(&settings)
         .arg(&kernel.version);

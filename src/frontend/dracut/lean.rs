@@ -11,9 +11,9 @@ use crate::contract::{Lookup, Met, resolve};
 pub(super) fn forget_the_making(files: &mut Files) {
     let mut moved = Vec::new();
     for (path, item) in &*files {
-        // The dynamic loader finds libraries in other folders by ld.so.cache, which dracut makes only as root.
+        // The dynamic loader finds libraries in other directories by ld.so.cache, which dracut makes only as root.
         if let (Item::File(..) | Item::Symlink(_), true) =
-            (item, is_library(path) && !in_default_folder(path))
+            (item, is_library(path) && !in_default_directory(path))
         {
             moved.push((format!("usr/lib/{}", file_name(path)), Item::Symlink(format!("/{path}"))));
         }
@@ -166,7 +166,7 @@ fn drop_dangling(files: &mut Files) {
 /// When a cpio is appended that holds the directory `lib`, as that of a driver disk does, the kernel puts that directory
 /// in place of a link of that name: nothing of the front-end could start then.
 pub(super) fn unmerge(files: &mut Files) {
-    let folders = [
+    let directories = [
         "bin",
         "lib",
         "lib32",
@@ -179,7 +179,7 @@ pub(super) fn unmerge(files: &mut Files) {
         "usr/libx32",
         "usr/sbin",
     ];
-    for link in folders {
+    for link in directories {
         if !matches!(files.get(link), Some(Item::Symlink(_))) {
             continue;
         }
@@ -251,12 +251,12 @@ fn is_library(path: &str) -> bool {
         && (name.ends_with(".so") || name.contains(".so."))
 }
 
-/// Whether glibc's loader looks for libraries in this one's folder unasked: /lib, /lib64 and Debian's multiarch folders.
-fn in_default_folder(path: &str) -> bool {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let folder = folder.strip_prefix("usr/").unwrap_or(folder);
-    match folder.split_once('/') {
-        None => folder.starts_with("lib"),
+/// Whether glibc's loader looks for libraries in this one's directory unasked: /lib, /lib64 and Debian's multiarch directories.
+fn in_default_directory(path: &str) -> bool {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let directory = directory.strip_prefix("usr/").unwrap_or(directory);
+    match directory.split_once('/') {
+        None => directory.starts_with("lib"),
         Some((lib, multiarch)) => lib == "lib" && multiarch.contains("-linux-") && !multiarch.contains('/'),
     }
 }

@@ -59,7 +59,7 @@ fn links_are_followed_inside_the_image() {
 }
 
 #[test]
-fn folders_stay_folders_when_a_driver_disk_brings_its_own() {
+fn directories_stay_directories_when_a_driver_disk_brings_its_own() {
     let mut files = files(&[("usr/lib/x.so", file()), ("lib", Item::Symlink("usr/lib".into()))]);
     lean::unmerge(&mut files);
     assert_eq!(files.get("lib"), Some(&Item::Directory(0o755)));

@@ -27,7 +27,7 @@ fn each_encoding_is_read_as_cpio_reads_it() {
     }
     let dir = tempfile::tempdir().unwrap();
     make_tree(dir.path(), root());
-    // GNU cpio and bsdcpio write, bsdcpio reads: it gives links and folders their times, but takes sockets for files.
+    // GNU cpio and bsdcpio write, bsdcpio reads: it gives links and directories their times, but takes sockets for files.
     let script = r"
         (cd t; find . -not -type s -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc --quiet) >gnu.cpio
         (cd t; find . -not -type s -print0 | LC_ALL=C sort -z | bsdcpio -0 -o -H newc --quiet) >bsd.cpio

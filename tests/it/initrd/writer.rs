@@ -22,7 +22,7 @@ fn what_is_written_is_read_again() {
             let mut writer = initrd::NewcWriter::new(Vec::new(), i64::from(time));
             let mut expected = std::collections::BTreeMap::new();
             for (number, (path, kind, mode, device, body)) in entries.into_iter().enumerate() {
-                // Names of their own, in folders that are there.
+                // Names of their own, in directories that are there.
                 let path = format!("{number}-{}", path.replace('/', "-"));
                 let node = match kind {
                     0 => {

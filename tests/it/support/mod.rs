@@ -42,7 +42,7 @@ pub fn root() -> bool {
     root
 }
 
-/// The folder with the real images, filled by samples/fetch.
+/// The directory with the real images, filled by samples/fetch.
 pub fn assets() -> PathBuf {
     std::env::var_os("BTRSQUASH_ASSETS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/assets"), PathBuf::from)
@@ -60,8 +60,8 @@ pub fn asset(path: &str) -> Option<PathBuf> {
 
 /// The Debian 12 netboot installer of `flavour` (`gtk` or `text`): its initrd and its kernel.
 pub fn installer(flavour: &str) -> Option<(PathBuf, PathBuf)> {
-    let folder = format!("d12/usr/lib/debian-installer/images/12/amd64/{flavour}/debian-installer/amd64");
-    Some((asset(&format!("{folder}/initrd.gz"))?, asset(&format!("{folder}/linux"))?))
+    let directory = format!("d12/usr/lib/debian-installer/images/12/amd64/{flavour}/debian-installer/amd64");
+    Some((asset(&format!("{directory}/initrd.gz"))?, asset(&format!("{directory}/linux"))?))
 }
 
 /// The `linux-image` package of the Debian 12 installer's kernel.
