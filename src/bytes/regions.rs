@@ -13,6 +13,8 @@ pub enum Hint {
     Data,
     /// Programs and shared libraries of one architecture.
     MachineCode(Arch),
+    /// A few files that are worth more time than the rest: the modules that the boot initramfs loads.
+    Few,
 }
 
 /// A region of the image.

@@ -17,7 +17,8 @@ use xz2::stream::LzmaOptions;
 
 pub(crate) use any::{decoder as any, unpack, unpack_prefix};
 pub use compression::Compression;
-pub use pack::compress;
+pub(crate) use pack::branch_filter;
+pub use pack::{compress, compress_boot};
 pub(crate) use unpack::{Refusal, decoder, dictionary, linux_words};
 
 /// How a segment is packed: the methods of the kernel's lib/decompress.c, or not at all.
@@ -116,8 +117,12 @@ const XZ_DEPTH: u32 = 12;
 const XZ_DICTIONARY_MIN: u32 = 4096;
 
 /// The LZMA2 settings for blocks of the squashfs and for the boot initramfs, with a dictionary of at most so many bytes.
-pub(crate) fn xz_options(dictionary: u32) -> io::Result<LzmaOptions> {
+/// What is small and in every image is worth the time that `thorough` takes.
+pub(crate) fn xz_options(dictionary: u32, thorough: bool) -> io::Result<LzmaOptions> {
     let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
-    options.dict_size(dictionary.max(XZ_DICTIONARY_MIN)).nice_len(XZ_NICE).depth(XZ_DEPTH);
+    options.dict_size(dictionary.max(XZ_DICTIONARY_MIN));
+    if !thorough {
+        options.nice_len(XZ_NICE).depth(XZ_DEPTH);
+    }
     Ok(options)
 }

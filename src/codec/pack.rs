@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use xz2::stream::{Check, Filters, Stream};
 
 use super::{Encoding, lz4, lzop, xz_options};
+use crate::elf::Arch;
 use crate::error::Error;
 
 /// The kernel's decompressor allocates the whole dictionary while input and output are in memory too: 64 MiB raise the
@@ -20,9 +21,39 @@ pub fn compress(input: &[u8], encoding: Encoding) -> Result<Vec<u8>, Error> {
         .map_err(|e| Error::input(format!("a segment cannot be compressed with {encoding}")).caused_by(e))
 }
 
+/// Packs a boot initramfs like [`compress`], but as small as its encoding can: it is little, and every byte of it is in
+/// memory twice while Linux unpacks it. `arch` is the machine whose branch filter the kernel's xz has, if it has one.
+///
+/// # Errors
+/// When the compressor fails (no memory).
+pub fn compress_boot(input: &[u8], encoding: Encoding, arch: Option<Arch>) -> Result<Vec<u8>, Error> {
+    if encoding != Encoding::Xz {
+        return compress(input, encoding);
+    }
+    let xz = || {
+        let mut filters = Filters::new();
+        branch_filter(&mut filters, arch).lzma2(&xz_options(DICTIONARY, true)?);
+        stream(input, Stream::new_stream_encoder(&filters, Check::Crc32)?)
+    };
+    xz().map_err(|e| Error::input("the boot initramfs cannot be compressed with xz").caused_by(e))
+}
+
+/// Adds xz's filter for the machine code of `arch`, if there is one.
+pub(crate) fn branch_filter(filters: &mut Filters, arch: Option<Arch>) -> &mut Filters {
+    match arch {
+        Some(Arch::X86) => filters.x86(),
+        Some(Arch::Arm) => filters.arm(),
+        Some(Arch::ArmThumb) => filters.arm_thumb(),
+        Some(Arch::Arm64) => filters.arm64(),
+        Some(Arch::PowerPc) => filters.powerpc(),
+        Some(Arch::Sparc) => filters.sparc(),
+        Some(Arch::Ia64) => filters.ia64(),
+        Some(Arch::Other) | None => filters,
+    }
+}
+
 fn packed(input: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
-    // Like the blocks of the squashfs: with such a small dictionary the highest preset is slower and not smaller.
-    let options = xz_options(DICTIONARY)?;
+    let options = xz_options(DICTIONARY, false)?;
     Ok(match encoding {
         Encoding::Plain => input.to_vec(),
         Encoding::Gzip => {

@@ -17,8 +17,9 @@ use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::{self, Encoding};
 use crate::contract::{RuntimeFormat, paths};
 use crate::cores::Cores;
+use crate::elf;
 use crate::error::Error;
-use crate::frontend::{self, FrontEnd, built_in, dracut};
+use crate::frontend::{self, FrontEnd, built_in, dracut, guest};
 use crate::initrd;
 use crate::squashfs;
 
@@ -129,7 +130,15 @@ impl<'a> Runtime<'a> {
                     squashfs::File { path: paths::ROOTFS, content: image.as_ref(), regions: image.regions() };
                 let late: Vec<(&str, Bytes<'_>)> =
                     late.iter().map(|(path, content)| (path.as_str(), Bytes(content))).collect();
-                let late = late.iter().map(|(path, content)| squashfs::File { path, content, regions: &[] });
+                let regions: Vec<Region> = late
+                    .iter()
+                    .map(|(_, content)| Region { offset: 0, len: content.len(), hint: Hint::Few })
+                    .collect();
+                let late = late.iter().zip(&regions).map(|((path, content), region)| squashfs::File {
+                    path,
+                    content,
+                    regions: std::slice::from_ref(region),
+                });
                 let files: Vec<squashfs::File<'_>> = late.chain([rootfs]).collect();
                 write(&squashfs::Image::of_files(&files, options.time)?)
             }
@@ -146,7 +155,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         compression: request.compression,
         block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
-        bcj: prepared.kernels.iter().all(|k| k.bcj),
+        bcj: bcj(prepared),
     };
     let into_cpio = request.layout == Layout::Combined;
     if into_cpio {
@@ -182,6 +191,11 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         ));
     }
     Ok(Built { front_end, packed, squashfs: out, facts, notes, written })
+}
+
+/// Whether every kernel's xz has the branch filter of its machine.
+fn bcj(prepared: &Prepared) -> bool {
+    prepared.kernels.iter().all(|kernel| kernel.bcj)
 }
 
 fn too_large(size: u64) -> Error {
@@ -244,6 +258,7 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
             return Ok((front_end, ready.bytes.clone()));
         }
     };
-    let packed = codec::compress(&front_end.cpio, prepared.encoding)?;
+    let arch = if bcj(prepared) { elf::machine(&guest::program(&prepared.architecture)?) } else { None };
+    let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch)?;
     Ok((front_end, packed))
 }

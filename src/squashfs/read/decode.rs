@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
     use crate::elf::Arch;
-    use crate::squashfs::write::Encoder;
+    use crate::squashfs::write::{Encoder, Settings};
 
     fn noise(len: usize) -> Vec<u8> {
         let mut x = 1u32;
@@ -67,7 +67,11 @@ mod tests {
     fn what_does_not_shrink_is_not_packed() {
         for compression in Compression::ALL {
             let mut encoder = Encoder::new(compression).unwrap();
-            assert_eq!(encoder.encode(&noise(100_000), 1 << 20, None).unwrap(), None, "{compression}");
+            assert_eq!(
+                encoder.encode(&noise(100_000), &Settings::new(1 << 20, None)).unwrap(),
+                None,
+                "{compression}"
+            );
         }
     }
 
@@ -77,7 +81,7 @@ mod tests {
         for compression in Compression::ALL {
             let mut encoder = Encoder::new(compression).unwrap();
             for arch in [None, Some(Arch::X86), Some(Arch::Ia64), Some(Arch::Arm64)] {
-                let packed = encoder.encode(&text, 1 << 20, arch).unwrap().unwrap();
+                let packed = encoder.encode(&text, &Settings::new(1 << 20, arch)).unwrap().unwrap();
                 assert_eq!(decode(compression, &packed, text.len()).unwrap(), text, "{compression}");
                 assert!(
                     decode(compression, &packed, text.len() - 1).is_err(),
@@ -100,7 +104,7 @@ mod tests {
         ) {
             let text = b"the same words over and over, the same words over and over again and again".repeat(20);
             for compression in Compression::ALL {
-                let mut packed = Encoder::new(compression).unwrap().encode(&text, 1 << 20, None).unwrap().unwrap();
+                let mut packed = Encoder::new(compression).unwrap().encode(&text, &Settings::new(1 << 20, None)).unwrap().unwrap();
                 let at = at.index(packed.len());
                 packed[at] = byte;
                 for bytes in [&packed, &junk] {

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Settings};
 use super::image::Image;
 use super::plan::{Plan, To};
 use crate::cores::Cores;
@@ -64,7 +64,8 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             let arch = block.arch.filter(|_| self.options.bcj);
-            let packed = encoder.encode(&plain, self.options.block_size, arch)?;
+            let settings = Settings { dictionary: self.options.block_size, arch, thorough: block.thorough };
+            let packed = encoder.encode(&plain, &settings)?;
             let compressed = packed.is_some();
             done.push(Some(Packed { bytes: packed.unwrap_or(plain), compressed }));
         }

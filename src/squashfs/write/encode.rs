@@ -6,7 +6,7 @@ use flate2::{Compress, FlushCompress};
 use xz2::stream::{Action, Check, Filters, Status, Stream};
 
 use super::calls;
-use crate::codec::{Compression, xz_options};
+use crate::codec::{Compression, branch_filter, xz_options};
 use crate::elf::Arch;
 
 /// The level of zstd: its slowest. mksquashfs takes 15, and goes as far as 22.
@@ -21,6 +21,23 @@ pub(in crate::squashfs) struct Encoder {
     lzo: Option<Box<lzokay_native::Dict>>,
 }
 
+/// How one block is packed.
+pub(in crate::squashfs) struct Settings {
+    /// xz's dictionary: at most the size of a block.
+    pub(in crate::squashfs) dictionary: u32,
+    /// The machine whose code the block may hold, if its branch filter may be used.
+    pub(in crate::squashfs) arch: Option<Arch>,
+    /// Whether the block is worth more time than the rest.
+    pub(in crate::squashfs) thorough: bool,
+}
+
+impl Settings {
+    /// A block like most.
+    pub(in crate::squashfs) const fn new(dictionary: u32, arch: Option<Arch>) -> Self {
+        Self { dictionary, arch, thorough: false }
+    }
+}
+
 impl Encoder {
     pub(in crate::squashfs) fn new(compression: Compression) -> io::Result<Self> {
         Ok(Self {
@@ -33,16 +50,14 @@ impl Encoder {
         })
     }
 
-    /// `block` packed, or `None` where that is no smaller. `dictionary` is xz's: what a block may have at most;
-    /// `arch` is the machine whose code the block may hold, where its branch filter may be used.
+    /// `block` packed, or `None` if that is no smaller.
     pub(in crate::squashfs) fn encode(
         &mut self,
         block: &[u8],
-        dictionary: u32,
-        arch: Option<Arch>,
+        settings: &Settings,
     ) -> io::Result<Option<Vec<u8>>> {
         let packed = match self.compression {
-            Compression::Xz => xz(block, dictionary, arch.filter(|&arch| calls::repeat(arch, block)))?,
+            Compression::Xz => xz(block, settings)?,
             Compression::Gzip => zlib(block)?,
             Compression::Lz4 => Some(lz4_flex::block::compress(block)),
             Compression::Zstd => match &mut self.zstd {
@@ -59,20 +74,11 @@ impl Encoder {
 }
 
 /// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
-fn xz(block: &[u8], dictionary: u32, arch: Option<Arch>) -> io::Result<Option<Vec<u8>>> {
-    let options = xz_options(dictionary)?;
+fn xz(block: &[u8], settings: &Settings) -> io::Result<Option<Vec<u8>>> {
+    let options = xz_options(settings.dictionary, settings.thorough)?;
+    let arch = settings.arch.filter(|&arch| calls::repeat(arch, block));
     let mut filters = Filters::new();
-    match arch {
-        Some(Arch::X86) => filters.x86(),
-        Some(Arch::Arm) => filters.arm(),
-        Some(Arch::ArmThumb) => filters.arm_thumb(),
-        Some(Arch::Arm64) => filters.arm64(),
-        Some(Arch::PowerPc) => filters.powerpc(),
-        Some(Arch::Sparc) => filters.sparc(),
-        Some(Arch::Ia64) => filters.ia64(),
-        Some(Arch::Other) | None => &mut filters,
-    };
-    filters.lzma2(&options);
+    branch_filter(&mut filters, arch).lzma2(&options);
     let mut stream = Stream::new_stream_encoder(&filters, Check::Crc32)?;
     // What does not fit is no smaller than the block.
     let mut packed = Vec::with_capacity(block.len());

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Settings};
 use crate::squashfs::METADATA_SIZE;
 
 /// The bit of a metadata block's length that says that it is stored as it is.
@@ -46,7 +46,7 @@ impl Table {
             return Ok(());
         }
         self.starts.push(self.packed.len() as u64);
-        let packed = self.encoder.encode(&self.block, METADATA_SIZE as u32, None)?;
+        let packed = self.encoder.encode(&self.block, &Settings::new(METADATA_SIZE as u32, None))?;
         let (bytes, flag) = packed.as_ref().map_or((&self.block, STORED), |packed| (packed, 0));
         self.packed.extend_from_slice(&(bytes.len() as u16 | flag).to_le_bytes());
         self.packed.extend_from_slice(bytes);

@@ -25,6 +25,8 @@ use crate::error::{Error, Kind};
 use crate::squashfs::{MAGIC, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options, STORED, SUPERBLOCK};
 use ahead::{Ahead, Blocks};
 pub(super) use encode::Encoder;
+#[cfg(test)]
+pub(super) use encode::Settings;
 use encode::ZSTD_LEVEL;
 pub use image::{Facts, File, Image};
 use inodes::{Inodes, Place, Tables};
@@ -335,7 +337,7 @@ fn filters(image: &Image<'_>) -> u32 {
             Hint::MachineCode(Arch::ArmThumb) => 0x10,
             Hint::MachineCode(Arch::Sparc) => 0x20,
             Hint::MachineCode(Arch::Arm64) => 0x40,
-            Hint::MachineCode(Arch::Other) | Hint::Zero | Hint::Metadata | Hint::Data => 0,
+            Hint::MachineCode(Arch::Other) | Hint::Zero | Hint::Metadata | Hint::Data | Hint::Few => 0,
         }
     })
 }

@@ -41,6 +41,8 @@ pub(super) struct Block {
     pub(super) len: u32,
     /// The machine whose code it holds.
     pub(super) arch: Option<Arch>,
+    /// Whether it is worth more time than the rest.
+    pub(super) thorough: bool,
     pub(super) to: To,
 }
 
@@ -132,6 +134,7 @@ impl Planner<'_> {
                 parts: first..first + 1,
                 len,
                 arch: arch(content, offset, len.into()),
+                thorough: self.hint == Some(Hint::Few),
                 to: To::File { blob, number: number as u32 },
             });
             number += 1;
@@ -172,6 +175,7 @@ impl Planner<'_> {
             parts: first..self.plan.parts.len(),
             len: open.len,
             arch: most(&archs),
+            thorough: self.hint == Some(Hint::Few),
             to: To::Fragment(open.number),
         });
     }
