@@ -288,6 +288,9 @@ pub struct Diff {
     /// Show what changed inside text files
     #[arg(long)]
     pub text: bool,
+    /// What is compared.
+    #[command(flatten)]
+    pub what: super::diff::What,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

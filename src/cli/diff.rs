@@ -1,13 +1,18 @@
 //! `btrsquash diff`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::args::Diff;
-use btrsquash::compare::{self, DiffOptions};
+use btrsquash::compare::{self, Aspect, DiffOptions};
+use btrsquash::error::Error;
+use btrsquash::extract::Selection;
 use btrsquash::image::Opened;
+use btrsquash::packages::PackageMap;
 use btrsquash::report::{Report, budget, from};
 use btrsquash::{image, initrd, output};
+
+use clap::Args;
 
 use super::output::{ReportFiles, print};
 use super::progress::Progress;
@@ -19,13 +24,14 @@ use super::progress::Progress;
 pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     let files =
         ReportFiles::new(&[], options.html.as_deref(), options.force, &[&options.old, &options.new], &[])?;
+    let choices = options.what.choices(options.text)?;
     let limits =
         initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: options.accept_partial };
     let progress = Progress::new(false);
     let old = open(&options.old, "reading the old image", &limits, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("comparing", 0, 0);
-    let found = compare::diff(&old, &new, &DiffOptions { text: options.text })?;
+    let found = compare::diff(&old, &new, &choices)?;
     let mut difference = from::difference(&old, &new, &found);
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
@@ -36,6 +42,51 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     output::commit(outputs)?;
     budget::check(&difference.budgets)?;
     Ok(ExitCode::from(u8::from(options.exit_code && !difference.is_same())))
+}
+
+/// What `diff` compares.
+#[derive(Debug, Args)]
+pub struct What {
+    /// Show paths that the release renamed (merged /usr, kernel release, library versions) as removed and added
+    #[arg(long)]
+    pub no_fold: bool,
+    /// Compare only these paths, as for ls; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// Leave these paths out; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Ignore differences in: type, content, target, device, mode, owner, links, time
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = aspect)]
+    pub ignore: Vec<Aspect>,
+    /// The files of packages whose lists the images do not have, as package-map writes them
+    #[arg(long, value_name = "FILE")]
+    pub package_map: Option<PathBuf>,
+}
+
+impl What {
+    fn choices(&self, text: bool) -> Result<DiffOptions, Error> {
+        let selection =
+            |patterns: &[String]| (!patterns.is_empty()).then(|| Selection::new(patterns)).transpose();
+        Ok(DiffOptions {
+            text,
+            no_fold: self.no_fold,
+            ignore: self.ignore.clone(),
+            only: selection(&self.only)?,
+            exclude: selection(&self.exclude)?,
+            package_map: self.package_map.as_deref().map(PackageMap::read).transpose()?,
+        })
+    }
+}
+
+/// A property by its name.
+fn aspect(name: &str) -> Result<Aspect, String> {
+    use Aspect::{Content, Device, Links, Mode, Owner, Target, Time, Type};
+    let all = [Type, Content, Target, Device, Mode, Owner, Links, Time];
+    all.into_iter().find(|aspect| aspect.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|aspect| aspect.name()).collect();
+        format!("'{name}' is none of {}", names.join(", "))
+    })
 }
 
 /// Opens an image under the name of a stage.

@@ -4,7 +4,7 @@ pub mod args;
 mod boot;
 pub mod cat;
 mod convert;
-mod diff;
+pub mod diff;
 mod documentation;
 pub mod extract;
 mod inspect;

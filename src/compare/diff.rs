@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::fold::{Folded, fold};
 use super::moves::moves;
+use super::packages::{PackageComparison, packages};
 use super::text::{TEXT_LIMIT, TextDifference, text_difference};
-use super::{Aspect, Pair, ReadOrder, TreeDifference, bytes, trees};
+use super::{Aspect, Pair, ReadOrder, TreeDifference, bytes, trees_where};
 use crate::error::Error;
+use crate::extract::Selection;
 use crate::image::Opened;
+use crate::packages::PackageMap;
 use crate::tree::{Entry, InodeId, Node, Tree, display};
 
 /// Levels of directories whose sizes are compared.
@@ -15,10 +19,20 @@ const DEPTH: usize = 4;
 const TEXTS: usize = 16 << 20;
 
 /// What a comparison is to show.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct DiffOptions {
     /// Whether to show what changed inside text files.
     pub text: bool,
+    /// Whether paths that a release renames count as removed and added.
+    pub no_fold: bool,
+    /// Properties whose differences do not count.
+    pub ignore: Vec<Aspect>,
+    /// The only paths to compare.
+    pub only: Option<Selection>,
+    /// Paths not to compare.
+    pub exclude: Option<Selection>,
+    /// The files of packages whose lists the images do not have.
+    pub package_map: Option<PackageMap>,
 }
 
 /// How much one image holds.
@@ -50,6 +64,10 @@ pub struct Difference {
     pub new: Totals,
     /// The paths that differ.
     pub trees: TreeDifference,
+    /// What a release renamed: in none of the lists of `trees`.
+    pub folded: Vec<Folded>,
+    /// The packages of both; `None` if neither has a package database.
+    pub packages: Option<PackageComparison>,
     /// Pairs of a removed and an added path that are one file.
     pub moved: Vec<(Entry, Entry)>,
     /// Directories whose size differs, the largest change first.
@@ -67,18 +85,39 @@ pub struct Difference {
 pub fn diff(old: &Opened, new: &Opened, options: &DiffOptions) -> Result<Difference, Error> {
     // The image whose blocks are large when they are unpacked decides the order.
     let order = if new.layers.is_empty() { ReadOrder::Old } else { ReadOrder::New };
-    let trees = trees(&old.system, &new.system, order)?;
+    let wanted = |path: &[u8]| {
+        options.only.as_ref().is_none_or(|only| only.covers(path))
+            && !options.exclude.as_ref().is_some_and(|exclude| exclude.covers(path))
+    };
+    let mut trees = trees_where(&old.system, &new.system, order, &wanted)?;
+    ignore(&mut trees, &options.ignore);
+    let folded = if options.no_fold {
+        Vec::new()
+    } else {
+        fold((&old.system, &mut trees.removed), (&new.system, &mut trees.added), order)?
+    };
     let moved = moves(&old.system, &new.system, &trees)?;
     let (texts, more_texts) = if options.text { texts(old, new, &trees)? } else { (Vec::new(), false) };
     Ok(Difference {
         old: totals(&old.system),
         new: totals(&new.system),
+        packages: packages(old, new, options.package_map.as_ref())?,
+        folded,
         moved,
         directories: directories(&old.system, &new.system),
         texts,
         more_texts,
         trees,
     })
+}
+
+/// Takes the differences in `aspects` out of `found`; a path without any other is the same.
+fn ignore(found: &mut TreeDifference, aspects: &[Aspect]) {
+    found.changed.retain_mut(|pair| {
+        pair.changes.retain(|change| !aspects.contains(&change.aspect()));
+        found.same += u64::from(pair.changes.is_empty());
+        !pair.changes.is_empty()
+    });
 }
 
 fn totals(tree: &Tree) -> Totals {

@@ -4,7 +4,9 @@
 //! by byte afterwards, in the order in which they are stored, so that each compressed block is unpacked only once.
 
 mod diff;
+mod fold;
 mod moves;
+mod packages;
 mod text;
 mod verify;
 
@@ -17,6 +19,8 @@ use crate::error::Error;
 use crate::tree::{Entry, Inode, InodeId, Node, Tree, content};
 
 pub use diff::{DiffOptions, Difference, SizeChange, Totals, diff};
+pub use fold::{Folded, Reason};
+pub use packages::{PackageChange, PackageComparison, PackageSide};
 pub use text::TextDifference;
 pub use verify::{Item, Note, Verification, verify};
 
@@ -91,7 +95,7 @@ impl Change {
 }
 
 /// The type of an inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileType {
     /// A directory.
     Directory,
@@ -184,8 +188,24 @@ pub enum ReadOrder {
 /// # Errors
 /// If a content cannot be read.
 pub fn trees(old: &Tree, new: &Tree, order: ReadOrder) -> Result<TreeDifference, Error> {
+    trees_where(old, new, order, &|_| true)
+}
+
+/// [`trees`] for the paths that `wanted` accepts: the others are in no list and no number.
+///
+/// # Errors
+/// As [`trees`].
+pub(crate) fn trees_where(
+    old: &Tree,
+    new: &Tree,
+    order: ReadOrder,
+    wanted: &dyn Fn(&[u8]) -> bool,
+) -> Result<TreeDifference, Error> {
     let mut found = TreeDifference::default();
-    let pairs = join(old, new, &mut found);
+    let mut pairs = join(old, new, &mut found);
+    pairs.retain(|(path, ..)| wanted(path));
+    found.added.retain(|entry| wanted(&entry.path));
+    found.removed.retain(|entry| wanted(&entry.path));
     let contents = compare_contents(old, new, &pairs, order, &mut found.bytes)?;
     let mut links = Links::default();
     for ((path, a, b), content) in pairs.into_iter().zip(contents) {

@@ -48,6 +48,13 @@ impl Selection {
         self.globs.is_match(Path::new(OsStr::from_bytes(path)))
     }
 
+    /// Whether `path` or a directory above it matches.
+    #[must_use]
+    pub fn covers(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.chain([path.len()]).any(|end| self.matches(&path[..end]))
+    }
+
     /// The selected paths of `tree`, a directory before its content.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! One report of each kind with every field filled, and with names that try to break out.
 
 use super::*;
-use crate::compare::Aspect;
+use crate::compare::{Aspect, Reason};
 use crate::ram::{self, Facts};
 
 fn figure(mib: u64) -> Figure {
@@ -299,6 +299,8 @@ pub(crate) fn difference() -> Difference {
             only_times: 1,
             same: 4_404,
             moved: 1,
+            renamed: 1,
+            replaced: 1,
             r#type: 1,
             content: 1,
             target: 1,
@@ -308,6 +310,7 @@ pub(crate) fn difference() -> Difference {
             links: 1,
             time: 2,
         },
+        packages: Some(package_differences()),
         parts: vec![SizeChange { name: "squashfs".into(), old: 0, new: 52_201_000 }],
         directories: vec![SizeChange { name: "/usr/share".into(), old: 51_000_000, new: 48_000_000 }],
         added: vec![Item {
@@ -318,10 +321,50 @@ pub(crate) fn difference() -> Difference {
         removed: vec![Item { path: "usr/old".into(), kind: "file".into(), bytes: 12 }],
         changed: vec![changed("etc/fstab", &all), changed("etc/motd", &all[7..])],
         moved: vec![Moved { from: "usr/old".into(), to: "usr/new|name".into(), bytes: 12 }],
+        folded: vec![
+            FoldedPath {
+                from: "bin/sh".into(),
+                to: "usr/bin/sh".into(),
+                reason: Reason::Place,
+                old_bytes: 120_000,
+                new_bytes: 120_000,
+                same: true,
+            },
+            FoldedPath {
+                from: "lib/libz.so.1.2.13".into(),
+                to: "usr/lib/libz.so.1.3.1".into(),
+                reason: Reason::Version,
+                old_bytes: 120_000,
+                new_bytes: 130_000,
+                same: false,
+            },
+        ],
         texts: vec![text_difference()],
         tree: directories(),
         notes: vec!["text diffs: files up to 256 KiB".into()],
         budgets: budgets(),
+    }
+}
+
+fn package_differences() -> PackageDifferences {
+    let side = |version: &str, bytes| {
+        Some(PackageVersion { version: version.into(), bytes: bytes * 3, image_bytes: bytes })
+    };
+    PackageDifferences {
+        changed: 1,
+        added: 1,
+        removed: 1,
+        same: 109,
+        sizes: true,
+        list: vec![
+            PackageDifference { name: "libicu76".into(), old: None, new: side("76.1-4", 10_400_000) },
+            PackageDifference {
+                name: "bash".into(),
+                old: side("5.2.15-2", 700_000),
+                new: side("5.2.37-2", 720_000),
+            },
+            PackageDifference { name: "anna".into(), old: side("1.91", 9_000), new: None },
+        ],
     }
 }
 

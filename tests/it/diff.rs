@@ -1,9 +1,12 @@
 //! `diff` against diff(1), find(1) and stat(1).
 
+use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::images::*;
-use crate::support::{btrsquash, have, installer, root, run, sh};
+use crate::support::{asset, btrsquash, follows_schema, have, installer, root, run, sh};
 
 /// Counts by diff(1), find(1) and stat(1): added, removed, changed in anything but times and link counts. Types and
 /// devices are stat's: diff says of any two device nodes that they differ.
@@ -35,14 +38,14 @@ fn diff_counts_what_diff_and_stat_count() {
     let counted =
         sh(dir.path(), &format!("set +o pipefail; {COUNT}"), &[&dir.path().join("unused"), &text, &gtk]);
     let counted: Vec<u64> = counted.lines().map(number).collect();
-    let report = json(&run(btrsquash().arg("diff").arg(&text).arg(&gtk).arg("--json")));
+    let report = json(&run(btrsquash().arg("diff").arg(&text).arg(&gtk).args(["--json", "--no-fold"])));
     let counts = &report["counts"];
     let ours: Vec<u64> =
         ["added", "removed", "changed"].iter().map(|name| counts[name].as_u64().unwrap()).collect();
     assert_eq!(ours, counted);
     assert_eq!(report["added"].as_array().unwrap().len() as u64, ours[0]);
     // The other way round everything is the other way round.
-    let back = json(&run(btrsquash().arg("diff").arg(&gtk).arg(&text).arg("--json")));
+    let back = json(&run(btrsquash().arg("diff").arg(&gtk).arg(&text).args(["--json", "--no-fold"])));
     assert_eq!(
         (&back["counts"]["added"], &back["counts"]["removed"]),
         (&counts["removed"], &counts["added"])
@@ -97,4 +100,69 @@ fn diff_shows_text_moves_and_its_exit_code() {
             .code()
     };
     assert_eq!((written(&[]), written(&[]), written(&["--force"])), (Some(0), Some(2), Some(0)));
+}
+
+/// Name and version of each package of a status file.
+fn versions(image: &Path) -> std::collections::BTreeMap<String, String> {
+    let status = run(btrsquash().arg("cat").arg(image).arg("var/lib/dpkg/status")).stdout;
+    let status = String::from_utf8(status).unwrap();
+    let field = |paragraph: &str, name: &str| {
+        paragraph.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    let paragraphs = status.split("\n\n").filter(|paragraph| paragraph.contains("Package: "));
+    paragraphs.map(|paragraph| (field(paragraph, "Package:"), field(paragraph, "Version:"))).collect()
+}
+
+#[test]
+fn a_release_is_shown_by_packages_and_not_by_renamed_paths() {
+    let new = "d13/usr/lib/debian-installer/images/13/amd64/gtk/debian-installer/amd64/initrd.gz";
+    let (Some((old, _)), Some(new)) = (installer("gtk"), asset(new)) else { return };
+    let diff = |more: &[&str]| {
+        let report = json(&run(btrsquash().arg("diff").arg(&old).arg(&new).arg("--json").args(more)));
+        follows_schema("difference", &report);
+        report
+    };
+    let report = diff(&[]);
+    let (before, after) = (versions(&old), versions(&new));
+    let both = before.iter().filter_map(|(name, version)| Some((version, after.get(name)?)));
+    let changed = both.clone().filter(|(old, new)| old != new).count();
+    let both = both.count();
+    let packages = &report["packages"];
+    let counted: Vec<u64> =
+        ["changed", "added", "removed", "same"].iter().map(|name| packages[name].as_u64().unwrap()).collect();
+    let expected = [changed, after.len() - both, before.len() - both, both - changed];
+    assert_eq!(counted, expected.map(|number| number as u64));
+    assert_eq!(packages["list"].as_array().unwrap().len() as u64, counted[0] + counted[1] + counted[2]);
+
+    // Every path that is folded is taken from both lists, and nothing else is.
+    let number = |report: &Value, name: &str| report["counts"][name].as_u64().unwrap();
+    let plain = diff(&["--no-fold"]);
+    let folded = number(&report, "renamed") + number(&report, "replaced");
+    assert_eq!(report["folded"].as_array().unwrap().len() as u64, folded);
+    for side in ["added", "removed"] {
+        assert_eq!(number(&report, side) + folded, number(&plain, side), "{side}");
+        assert_eq!(report[side].as_array().unwrap().len() as u64, number(&report, side));
+    }
+    assert_eq!(number(&plain, "renamed") + number(&plain, "replaced"), 0);
+    // Most of what looks added and removed is the same file elsewhere.
+    assert!(number(&report, "renamed") > 1000 && number(&report, "added") < 500, "{}", report["counts"]);
+
+    // The answer stands in the first lines.
+    let text = run(btrsquash().arg("diff").arg(&old).arg(&new)).stdout;
+    let text = String::from_utf8(text).unwrap();
+    let head: Vec<&str> = text.lines().take(24).collect();
+    let head = head.join("\n");
+    for words in ["file ", "minimum RAM", "the systems differ", "of another version", "renamed or replaced"] {
+        assert!(head.contains(words), "{words}: {head}");
+    }
+
+    // What is left out is in no number.
+    let etc = diff(&["--only", "etc/**", "--exclude", "etc/ssl", "--ignore", "time,links"]);
+    let lists = ["added", "removed", "changed"].map(|list| etc[list].as_array().unwrap());
+    for item in lists.into_iter().flatten() {
+        let path = item["path"].as_str().unwrap();
+        assert!(path.starts_with("etc/") && !path.starts_with("etc/ssl"), "{path}");
+    }
+    assert_eq!((number(&etc, "time"), number(&etc, "only_times")), (0, 0));
+    assert!(number(&etc, "same") < number(&report, "same"));
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Added, Budget, Directory, ImageFile, Ram, Tool};
-use crate::compare::Aspect;
+use crate::compare::{Aspect, Reason};
 
 /// How a text file differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,67 @@ pub struct Moved {
     pub bytes: u64,
 }
 
+/// A path that a release renamed; it is neither among the added nor the removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoldedPath {
+    /// The path in the old image.
+    pub from: String,
+    /// The path in the new image.
+    pub to: String,
+    /// `place`: a merged /usr, another kernel release, modules compressed in another way. `version`: another version of
+    /// a shared library, of Python or of Perl.
+    pub reason: Reason,
+    /// Content bytes before.
+    pub old_bytes: u64,
+    /// Content bytes after.
+    pub new_bytes: u64,
+    /// Whether content or target is the same.
+    pub same: bool,
+}
+
+/// A package in one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageVersion {
+    /// Its version.
+    pub version: String,
+    /// Bytes of the content of its files; 0 if the image has no list of them.
+    pub bytes: u64,
+    /// Bytes of the image that hold it.
+    pub image_bytes: u64,
+}
+
+/// A package that is not the same in both images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageDifference {
+    /// Its name.
+    pub name: String,
+    /// In the old image.
+    pub old: Option<PackageVersion>,
+    /// In the new image.
+    pub new: Option<PackageVersion>,
+}
+
+/// How the packages differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageDifferences {
+    /// In both, of another version.
+    pub changed: u64,
+    /// Only in the new image.
+    pub added: u64,
+    /// Only in the old image.
+    pub removed: u64,
+    /// In both, of the same version.
+    pub same: u64,
+    /// Whether both images say which files are whose: otherwise the sizes of packages are 0.
+    pub sizes: bool,
+    /// All but those of the same version and size, the largest change first.
+    pub list: Vec<PackageDifference>,
+}
+
 /// How many paths differ and how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +160,10 @@ pub struct Counts {
     pub same: u64,
     /// Pairs of removed and added that are one file with another path.
     pub moved: u64,
+    /// Paths that a release put elsewhere: neither added nor removed.
+    pub renamed: u64,
+    /// Paths that another version replaced: neither added nor removed.
+    pub replaced: u64,
     /// Paths whose type differs.
     pub r#type: u64,
     /// Regular files whose bytes differ.
@@ -143,6 +208,8 @@ pub struct Difference {
     pub new: Side,
     /// How many paths differ.
     pub counts: Counts,
+    /// How the packages differ; `None` if neither image has a package database.
+    pub packages: Option<PackageDifferences>,
     /// Parts of the files, by name.
     pub parts: Vec<SizeChange>,
     /// Directories whose size differs, largest change first.
@@ -156,6 +223,8 @@ pub struct Difference {
     pub changed: Vec<Changed>,
     /// Moved from one path to another.
     pub moved: Vec<Moved>,
+    /// What a release renamed.
+    pub folded: Vec<FoldedPath>,
     /// How text files differ, if requested.
     pub texts: Vec<TextDifference>,
     /// The directories of the new system.
@@ -170,7 +239,7 @@ impl Difference {
     /// Whether the two hold the same system, times and link counts included.
     #[must_use]
     pub fn is_same(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty() && self.folded.is_empty()
     }
 }
 

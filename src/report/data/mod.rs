@@ -14,7 +14,8 @@ use crate::ram;
 
 pub use boot::{BootReport, MinReport, Moment, Try};
 pub use comparison::{
-    AspectChange, Changed, Counts, Difference, Item, Moved, Side, SizeChange, TextDifference, Verification,
+    AspectChange, Changed, Counts, Difference, FoldedPath, Item, Moved, PackageDifference,
+    PackageDifferences, PackageVersion, Side, SizeChange, TextDifference, Verification,
 };
 pub use conversion::{Choice, Conversion, Portion};
 pub use inspection::{Duplicate, FileSize, Inspection, Layer, SegmentRow, Weight};

@@ -1,12 +1,15 @@
 //! What `diff` and `verify` found → their reports.
 
 use super::opened;
-use crate::compare::{self, Aspect, Change, FileType, Note, Pair, Totals, TreeDifference};
+use crate::compare::{
+    self, Aspect, Change, FileType, Folded, Note, PackageComparison, PackageSide, Pair, Reason, Totals,
+};
 use crate::image::Opened;
 use crate::ram::{DEFAULT_CPUS, Facts, Kernel, Machine};
 use crate::report::data::{
-    Added, AspectChange, Changed, Counts, Difference, Directory, Identity, ImageFile, Item, Moved, Ram,
-    SCHEMA_VERSION, Side, SizeChange, TextDifference, Tool, Verification,
+    Added, AspectChange, Changed, Counts, Difference, Directory, FoldedPath, Identity, ImageFile, Item,
+    Moved, PackageDifference, PackageDifferences, PackageVersion, Ram, SCHEMA_VERSION, Side, SizeChange,
+    TextDifference, Tool, Verification,
 };
 use crate::report::units::{count, size, time};
 use crate::tree::{Entry, Inode, Node, Tree, display};
@@ -25,7 +28,8 @@ pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Di
     Difference {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
-        counts: counts(&found.trees, found.moved.len()),
+        counts: counts(found),
+        packages: found.packages.as_ref().map(packages),
         parts: parts(&old_side, &new_side),
         directories: found
             .directories
@@ -46,6 +50,7 @@ pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Di
                 bytes: bytes(new.system.inode(to.id)),
             })
             .collect(),
+        folded: found.folded.iter().map(|pair| folded(&old.system, &new.system, pair)).collect(),
         texts: found
             .texts
             .iter()
@@ -136,12 +141,62 @@ fn side(image: &Opened, totals: Totals) -> Side {
     }
 }
 
-fn counts(found: &TreeDifference, moved: usize) -> Counts {
+fn folded(old: &Tree, new: &Tree, pair: &Folded) -> FoldedPath {
+    FoldedPath {
+        from: display(&pair.old.path),
+        to: display(&pair.new.path),
+        reason: pair.reason,
+        old_bytes: bytes(old.inode(pair.old.id)),
+        new_bytes: bytes(new.inode(pair.new.id)),
+        same: pair.same,
+    }
+}
+
+fn packages(found: &PackageComparison) -> PackageDifferences {
+    let side = |side: &PackageSide| PackageVersion {
+        version: side.version.clone(),
+        bytes: side.bytes,
+        image_bytes: side.image_bytes,
+    };
+    let mut all = PackageDifferences {
+        changed: 0,
+        added: 0,
+        removed: 0,
+        same: 0,
+        sizes: found.sizes,
+        list: Vec::new(),
+    };
+    for package in &found.packages {
+        match (&package.old, &package.new) {
+            (Some(old), Some(new)) if old.version == new.version => all.same += 1,
+            (Some(_), Some(_)) => all.changed += 1,
+            (None, _) => all.added += 1,
+            (_, None) => all.removed += 1,
+        }
+        if package.old != package.new {
+            let (old, new) = (package.old.as_ref().map(side), package.new.as_ref().map(side));
+            all.list.push(PackageDifference { name: package.name.clone(), old, new });
+        }
+    }
+    let change = |package: &PackageDifference| {
+        let bytes = |side: &Option<PackageVersion>| side.as_ref().map_or(0, |side| side.image_bytes);
+        bytes(&package.old).abs_diff(bytes(&package.new))
+    };
+    // Stable: equal changes stay in the order of names.
+    all.list.sort_by_key(|package| std::cmp::Reverse(change(package)));
+    all
+}
+
+fn counts(difference: &compare::Difference) -> Counts {
+    let found = &difference.trees;
+    let folded = |reason| difference.folded.iter().filter(|pair| pair.reason == reason).count() as u64;
     let mut counts = Counts {
+        renamed: folded(Reason::Place),
+        replaced: folded(Reason::Version),
         added: found.added.len() as u64,
         removed: found.removed.len() as u64,
         same: found.same,
-        moved: moved as u64,
+        moved: difference.moved.len() as u64,
         ..Counts::default()
     };
     for pair in &found.changed {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::compare::Aspect;
-use crate::report::data::{Difference, Side};
+use crate::report::data::{Difference, FoldedPath, PackageDifferences, PackageVersion, Side};
 use crate::report::units::delta;
 
 impl Aspect {
@@ -37,7 +37,11 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
         (None, None) => {}
     }
     page.blocks.push(Block::Tiles(tiles));
+    summary(&mut page, report);
     budgets_section(&mut page, &report.budgets);
+    if let Some(packages) = &report.packages {
+        packages_section(&mut page, packages);
+    }
     counts(&mut page, report);
 
     page.section("Size by part");
@@ -85,6 +89,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
         page.table(table);
         more(&mut page, report.moved.len());
     }
+    folded_section(&mut page, report);
     items_table(&mut page, "Added", &report.added);
     items_table(&mut page, "Removed", &report.removed);
     let (weighty, only_times): (Vec<_>, Vec<_>) = report
@@ -103,11 +108,98 @@ fn changed_size(old: u64, new: u64) -> Cell {
     Cell::toned(delta(old, new), tone_of(Some(old), new))
 }
 
-fn counts(page: &mut Document, report: &Difference) {
-    page.section("Files");
+/// The answer: whether they are the same, and if not, how many packages and files are not.
+fn summary(page: &mut Document, report: &Difference) {
     if report.is_same() {
         page.blocks.push(Block::Verdict { good: true, text: "both hold the same system".into() });
+        return;
     }
+    page.blocks.push(Block::Verdict { good: false, text: "the systems differ".into() });
+    let mut facts: Vec<(String, Cell)> = Vec::new();
+    if let Some(packages) = &report.packages {
+        let text = format!(
+            "{} of another version, {} added, {} removed, {} the same",
+            grouped(packages.changed),
+            grouped(packages.added),
+            grouped(packages.removed),
+            grouped(packages.same)
+        );
+        facts.push(("packages".into(), text.into()));
+    }
+    let c = &report.counts;
+    let text = format!(
+        "{} changed, {} added, {} removed, {} renamed or replaced by the release",
+        grouped(c.changed),
+        grouped(c.added),
+        grouped(c.removed),
+        grouped(c.renamed + c.replaced)
+    );
+    facts.push(("paths".into(), text.into()));
+    page.blocks.push(Block::Facts(facts));
+}
+
+fn packages_section(page: &mut Document, packages: &PackageDifferences) {
+    if packages.list.is_empty() {
+        return;
+    }
+    page.section("Packages");
+    if !packages.sizes {
+        page.text(Cell::dim(
+            "An image has no lists of its packages' files, so their sizes are unknown: see --package-map.",
+        ));
+    }
+    let columns = ["package", "before", "after", ">in the image", ">change"];
+    let mut table = Table::new("Packages", if packages.sizes { &columns[..] } else { &columns[..3] });
+    let version = |side: &Option<PackageVersion>| side.as_ref().map_or("", |side| &side.version).to_owned();
+    let bytes = |side: &Option<PackageVersion>| side.as_ref().map_or(0, |side| side.image_bytes);
+    for package in packages.list.iter().take(ROWS) {
+        let (old, new) = (bytes(&package.old), bytes(&package.new));
+        let mut row: Vec<Cell> = vec![
+            package.name.clone().into(),
+            version(&package.old).into(),
+            version(&package.new).into(),
+            size(new).into(),
+            changed_size(old, new),
+        ];
+        row.truncate(table.columns.len());
+        table.rows.push(row);
+    }
+    page.table(table);
+    more(page, packages.list.len());
+}
+
+/// What a release renamed and changed; what it only renamed is counted.
+fn folded_section(page: &mut Document, report: &Difference) {
+    if report.folded.is_empty() {
+        return;
+    }
+    page.section(format!("Renamed or replaced by the release: {}", grouped(report.folded.len() as u64)));
+    let same = report.folded.iter().filter(|path| path.same).count() as u64;
+    page.text(Cell::dim(format!(
+        "{} under another path (merged /usr, kernel release, compressed modules), {} of another version (shared \
+         libraries, Python, Perl); {} with the same content. --no-fold lists them as removed and added.",
+        grouped(report.counts.renamed),
+        grouped(report.counts.replaced),
+        grouped(same)
+    )));
+    let mut list: Vec<&FoldedPath> = report.folded.iter().filter(|path| !path.same).collect();
+    list.sort_by_key(|path| std::cmp::Reverse(path.old_bytes.abs_diff(path.new_bytes)));
+    let mut table =
+        Table::new("Renamed or replaced, with another content", &["path", ">before", ">after", ">change"]);
+    for path in list.iter().take(ROWS) {
+        table.row([
+            path.to.clone().into(),
+            size(path.old_bytes).into(),
+            size(path.new_bytes).into(),
+            changed_size(path.old_bytes, path.new_bytes),
+        ]);
+    }
+    page.table(table);
+    more(page, list.len());
+}
+
+fn counts(page: &mut Document, report: &Difference) {
+    page.section("Files");
     let c = &report.counts;
     let aspects: Vec<String> = [
         (Aspect::Type, c.r#type),
@@ -130,6 +222,10 @@ fn counts(page: &mut Document, report: &Difference) {
         ("only time or links".into(), grouped(c.only_times).into()),
         ("the same".into(), grouped(c.same).into()),
     ];
+    if c.renamed + c.replaced > 0 {
+        facts.insert(2, ("renamed".into(), grouped(c.renamed).into()));
+        facts.insert(3, ("replaced".into(), grouped(c.replaced).into()));
+    }
     if c.moved > 0 {
         facts.insert(2, ("of these moved".into(), grouped(c.moved).into()));
     }
