@@ -51,13 +51,16 @@ fn main() -> ExitCode {
         cli::complain(
             &anyhow::Error::new(e)
                 .context("warning: a signal will leave temporary files behind, because it cannot be caught"),
+            false,
         );
     }
     // clap itself exits with 2 on a usage error and with 0 after --help.
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    let json = command.json();
+    match run(command) {
         Ok(code) => code,
         Err(failure) => {
-            cli::complain(&failure);
+            cli::complain(&failure, json);
             ExitCode::from(error::exit_code(&failure))
         }
     }
@@ -75,6 +78,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ls(options) => cli::ls(&options),
         Command::Cat(options) => cli::cat(&options),
         Command::Extract(options) => cli::extract(&options),
+        Command::Report(options) => cli::report(&options),
+        Command::History(options) => cli::history(&options),
+        Command::Schema { name } => cli::schema(&name),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { out } => cli::man(out.as_deref()),
     };

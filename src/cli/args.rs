@@ -6,9 +6,12 @@ use btrsquash::codec::Compression;
 use btrsquash::contract::{Overlay, RuntimeFormat};
 use btrsquash::convert::{FrontEndChoice, Layout};
 use btrsquash::ram::DEFAULT_CPUS;
+use btrsquash::report::Format;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use regex::bytes::Regex;
+
+use super::show::{MaxGrowth, Show};
 
 /// Turns a monolithic initrd into a live image that needs much less RAM.
 #[derive(Debug, Parser)]
@@ -49,6 +52,16 @@ pub enum Command {
     Cat(super::cat::Cat),
     /// Extract files of an image into a directory or a tar archive, without root
     Extract(super::extract::Extract),
+    /// Show a saved JSON result again in any format, without reading an image
+    Report(super::report::ReportOptions),
+    /// Show size and minimum RAM over time, with the packages that changed them
+    History(super::history::HistoryOptions),
+    /// Print the JSON schema of a result
+    Schema {
+        /// Which one
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(btrsquash::report::SCHEMAS.map(|(name, _)| name)))]
+        name: String,
+    },
     /// Write shell completions
     Completions {
         /// The shell to write them for
@@ -60,6 +73,25 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+}
+
+impl Command {
+    /// Whether the result is printed as JSON; errors are then printed so, too.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Convert(options) => options.show.format() == Format::Json,
+            Self::Inspect(options) => options.show.format() == Format::Json,
+            Self::Diff(options) => options.show.format() == Format::Json,
+            Self::Verify(options) => options.show.format() == Format::Json,
+            Self::Boot(options) => options.json,
+            Self::Packages(options) => options.json,
+            Self::Ls(options) => options.json,
+            Self::Report(options) => options.format == Format::Json,
+            Self::History(options) => options.format == Format::Json,
+            _ => false,
+        }
+    }
 }
 
 /// Limits on what is read.
@@ -175,9 +207,9 @@ pub struct Convert {
     /// Add figures that `boot --measure --json` or `boot --find-min --json` printed to the report: old=FILE or new=FILE
     #[arg(long, value_name = "old|new=FILE")]
     pub measured: Vec<String>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub show: Show,
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,
@@ -267,9 +299,18 @@ pub struct Inspect {
     /// Levels of the table of directories
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub depth: usize,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub show: Show,
+    /// Compare sizes with those in FILE, which inspect --json or convert --json wrote
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Growth since the baseline.
+    #[command(flatten)]
+    pub growth: MaxGrowth,
+    /// The files of packages whose lists the image does not have, as package-map writes them
+    #[arg(long, value_name = "FILE")]
+    pub package_map: Option<PathBuf>,
     /// Limits on what is read.
     #[command(flatten)]
     pub limits: Limits,
@@ -291,9 +332,9 @@ pub struct Diff {
     /// What is compared.
     #[command(flatten)]
     pub what: super::diff::What,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub show: Show,
     /// Also write the result as a web page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -306,6 +347,9 @@ pub struct Diff {
     /// Compare an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
     #[arg(long, alias = "accept-what-linux-unpacks")]
     pub accept_partial: bool,
+    /// Growth from OLD to NEW.
+    #[command(flatten)]
+    pub growth: MaxGrowth,
     /// Limits on what is read.
     #[command(flatten)]
     pub limits: Limits,
@@ -321,9 +365,12 @@ pub struct Verify {
     pub old: PathBuf,
     /// The converted image
     pub new: PathBuf,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Allow added and replaced files whose path matches, such as an appended preseed.cfg; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub allow: Vec<String>,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub show: Show,
     /// Compare an image even if Linux stops unpacking it before its end: what it unpacks until then is taken
     #[arg(long, alias = "accept-what-linux-unpacks")]
     pub accept_partial: bool,
@@ -420,7 +467,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Completed<T> {
 }
 
 /// Takes one of `names`, which clap shows in the help and in completions, and parses it.
-fn one_of<T: Clone + Send + Sync + 'static>(
+pub fn one_of<T: Clone + Send + Sync + 'static>(
     names: &[&'static str],
     parse: fn(&str) -> Result<T, String>,
 ) -> impl TypedValueParser<Value = T> + use<T> {

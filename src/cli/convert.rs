@@ -9,7 +9,7 @@ use btrsquash::convert::{FrontEndChoice, Layout, Request, Stage};
 use btrsquash::error::Error;
 use btrsquash::initrd;
 use btrsquash::output::{self, OutputFile};
-use btrsquash::report::{self, Report, budget, from};
+use btrsquash::report::{self, Format, Report, budget, from};
 
 use super::output::{ReportFiles, print_to};
 use super::progress::Progress;
@@ -58,8 +58,8 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
         file.sync()?;
     }
     let image_on_stdout = outputs.iter().any(OutputFile::is_stdout);
-    if options.json || !options.quiet {
-        print_to(&report, options.json, image_on_stdout)?;
+    if options.show.format() != Format::Text || !options.quiet {
+        print_to(&report, options.show.format(), image_on_stdout)?;
     }
     output::commit(outputs)?;
     Ok(budget::check(&conversion.budgets)?)

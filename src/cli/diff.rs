@@ -9,6 +9,7 @@ use btrsquash::error::Error;
 use btrsquash::extract::Selection;
 use btrsquash::image::Opened;
 use btrsquash::packages::PackageMap;
+use btrsquash::report::growth::{self, Sizes};
 use btrsquash::report::{Report, budget, from};
 use btrsquash::{image, initrd, output};
 
@@ -36,11 +37,16 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     difference.budgets = budgets.judge(new.size(), difference.new.ram.as_ref());
+    difference.growth = options.growth.max_growth.map(|limit| {
+        let (before, after) = Sizes::of_both(&difference);
+        growth::compare(options.old.display().to_string(), &before, &after, limit)
+    });
     let report = Report::Difference(&difference);
     let outputs = files.write(&report)?;
-    print(&report, options.json)?;
+    print(&report, options.show.format())?;
     output::commit(outputs)?;
     budget::check(&difference.budgets)?;
+    growth::check(difference.growth.as_ref())?;
     Ok(ExitCode::from(u8::from(options.exit_code && !difference.is_same())))
 }
 

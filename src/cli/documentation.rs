@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::args::Cli;
 use btrsquash::error::Error;
 use btrsquash::output::{Options, OutputFile};
+use btrsquash::report::SCHEMAS;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
@@ -19,6 +20,17 @@ pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "btrsquash", &mut text);
     output::write(&String::from_utf8_lossy(&text))
+}
+
+/// `btrsquash schema`.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn schema(name: &str) -> anyhow::Result<()> {
+    match SCHEMAS.iter().find(|(known, _)| *known == name) {
+        Some((_, text)) => output::write(text),
+        None => Err(Error::usage(format!("there is no schema {name}")).into()),
+    }
 }
 
 /// `btrsquash man`: the main page on stdout, or one page for each subcommand in a directory.

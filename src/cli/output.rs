@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use btrsquash::error::Error;
 use btrsquash::output::{Options, OutputFile, check_distinct, check_output};
 use btrsquash::report::document::visible;
-use btrsquash::report::{Exporter, Html, Json, Report, Terminal, exporter_for};
+use btrsquash::report::{Exporter, Failure, Format, Html, Report, Terminal, exporter_for};
 
 /// The width of text that does not go to a terminal.
 const WIDTH: usize = 100;
@@ -18,20 +18,29 @@ fn colour(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Prints an error: the sentence, then what to do.
-pub fn complain(failure: &anyhow::Error) {
-    let mark = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-    // Names from an image are part of it. The hint is on a line of its own.
+/// Prints an error: the sentence, then what to do; with `json` as one line of JSON.
+pub fn complain(failure: &anyhow::Error, json: bool) {
     let mut causes = Vec::new();
     for cause in failure.chain() {
         causes.push(cause.to_string());
         // Its text includes its own causes, and the hint is its last line.
-        if cause.is::<btrsquash::error::Error>() {
+        if cause.is::<Error>() {
             break;
         }
     }
-    let text: Vec<String> = causes.join(": ").lines().map(visible).collect();
-    // Nothing can be done if stderr is closed, too.
+    let text = causes.join(": ");
+    if json {
+        let typed = failure.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        let report = Failure::new(btrsquash::error::exit_code(failure), text.clone(), typed);
+        if let Ok(line) = serde_json::to_string(&report) {
+            // Nothing can be done if stderr is closed, too.
+            let _ = writeln!(io::stderr(), "{line}");
+            return;
+        }
+    }
+    let mark = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    // Names from an image are part of it. The hint is on a line of its own.
+    let text: Vec<String> = text.lines().map(visible).collect();
     let _ = writeln!(io::stderr(), "{mark} {}", text.join("\n"));
 }
 
@@ -41,33 +50,37 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(text));
 }
 
-/// Prints a report, as JSON or for people. A reader that closes the pipe early is no error: the exit code is still that
+/// The format of a command that knows only these two.
+pub const fn json_or_text(json: bool) -> Format {
+    if json { Format::Json } else { Format::Text }
+}
+
+/// Prints a report. A reader that closes the pipe early is no error: the exit code is still that
 /// of the result.
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
-    print_to(report, json, false)
+pub fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+    print_to(report, format, false)
 }
 
 /// As [`print`], but on stderr if stdout carries the image itself.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn print_to(report: &Report, json: bool, on_stderr: bool) -> anyhow::Result<()> {
+pub fn print_to(report: &Report, format: Format, on_stderr: bool) -> anyhow::Result<()> {
     if on_stderr {
-        let text = if json {
-            Json.export(report)?
-        } else {
-            Terminal { colour: colour(&io::stderr()), width: WIDTH }.export(report)?
+        let text = match format.exporter() {
+            Some(exporter) => exporter.export(report)?,
+            None => Terminal { colour: colour(&io::stderr()), width: WIDTH }.export(report)?,
         };
         // As with other messages, a closed stderr changes nothing.
         let _ = io::stderr().write_all(text.as_bytes());
         return Ok(());
     }
     let stdout = io::stdout();
-    let text = if json {
-        Json.export(report)?
+    let text = if let Some(exporter) = format.exporter() {
+        exporter.export(report)?
     } else {
         let width = rustix::termios::tcgetwinsize(&stdout).map_or(WIDTH, |size| usize::from(size.ws_col));
         Terminal { colour: colour(&stdout), width: if width == 0 { WIDTH } else { width } }.export(report)?

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::args::Limits;
 use super::diff::open;
-use super::output::{note, print, write};
+use super::output::{json_or_text, note, print, write};
 use super::progress::Progress;
 
 /// `btrsquash packages`.
@@ -75,7 +75,7 @@ pub fn packages(options: &PackagesOptions) -> anyhow::Result<()> {
     let packages = Packages::read(&image.system, map.as_ref()).map_err(|e| e.or_file(&options.image))?;
     let accounts = accounts(&image, &packages);
     let report = PackageReport::new(options.image.display().to_string(), &packages, &accounts);
-    print(&Report::Packages { report: &report, top: options.top }, options.json)
+    print(&Report::Packages { report: &report, top: options.top }, json_or_text(options.json))
 }
 
 /// Writes the package map of package files.

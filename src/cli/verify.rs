@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::args::Verify;
+use btrsquash::extract::Selection;
 use btrsquash::report::{Report, from};
 use btrsquash::{compare, initrd};
 
@@ -15,15 +16,20 @@ use super::progress::Progress;
 /// # Errors
 /// Those of reading the images.
 pub fn verify(options: &Verify) -> anyhow::Result<ExitCode> {
+    let allowed = (!options.allow.is_empty()).then(|| Selection::new(&options.allow)).transpose()?;
     let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: false };
     let partial = initrd::Limits { accept_partial: options.accept_partial, ..limits };
     let progress = Progress::new(false);
     let old = open(&options.old, "reading the old image", &partial, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("verifying", 0, 0);
-    let verification = from::verification(&old, &new, &compare::verify(&old, &new)?);
+    let mut found = compare::verify(&old, &new)?;
+    if let Some(allowed) = &allowed {
+        found.allow(allowed);
+    }
+    let verification = from::verification(&old, &new, &found);
     drop(progress);
-    print(&Report::Verification(&verification), options.json)?;
+    print(&Report::Verification(&verification), options.show.format())?;
     // Differences are the result, not an error.
     Ok(ExitCode::from(u8::from(!verification.holds)))
 }

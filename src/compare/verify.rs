@@ -8,6 +8,7 @@ use super::{Aspect, FileType, Links, Pair, ReadOrder, bytes, changes, trees};
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::error::Error;
+use crate::extract::Selection;
 use crate::image::expand::{self, Expanded};
 use crate::image::split::{self, Addition};
 use crate::image::{self, FileSystem, Format, Opened, runtime_file};
@@ -65,6 +66,8 @@ pub struct Verification {
     pub appended: u64,
     /// What the new image lacks.
     pub missing: Vec<Item>,
+    /// Added and replaced paths that [`Verification::allow`] took out of `unexpected` and `changed`, escaped.
+    pub allowed: Vec<String>,
     /// What is neither in the original nor documented.
     pub unexpected: Vec<Item>,
     /// Paths that differ.
@@ -74,6 +77,21 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// Takes the added and replaced paths that `selection` covers out of what is wrong. A missing path stays wrong.
+    pub fn allow(&mut self, selection: &Selection) {
+        let Self { allowed, unexpected, changed, .. } = self;
+        unexpected.retain(|item| {
+            let covered = selection.covers(item.path.as_bytes());
+            allowed.extend(covered.then(|| item.path.clone()));
+            !covered
+        });
+        changed.retain(|pair| {
+            let covered = selection.covers(&pair.path);
+            allowed.extend(covered.then(|| display(&pair.path)));
+            !covered
+        });
+    }
+
     /// Whether the runtime holds what the kernel would have unpacked from the original.
     #[must_use]
     pub const fn holds(&self) -> bool {
@@ -95,6 +113,11 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
         if image.apart {
             return Err(separate(image));
         }
+    }
+    if !old.layers.is_empty() && new.layers.is_empty() && old.initrd.is_some() {
+        return Err(Error::usage("is not converted, but the image before it is")
+            .file(&new.name)
+            .hint("give the original first, then the converted image"));
     }
     let (mut expected, additions, early) = expected(old, new);
     let expanded = expand(&mut expected, &new.system)?;
@@ -119,6 +142,7 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
         additions,
         appended: new.appended.paths,
         missing: items(&expected, &found.removed),
+        allowed: Vec::new(),
         unexpected: items(&new.system, &found.added),
         changed: found.changed,
         notes: Vec::new(),

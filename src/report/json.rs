@@ -3,6 +3,20 @@
 use super::{Exporter, Report};
 use crate::error::Error;
 
+/// The JSON schemas of all results, by name.
+pub const SCHEMAS: [(&str, &str); 10] = [
+    ("boot", include_str!("schema/boot.json")),
+    ("conversion", include_str!("schema/conversion.json")),
+    ("difference", include_str!("schema/difference.json")),
+    ("error", include_str!("schema/error.json")),
+    ("history", include_str!("schema/history.json")),
+    ("inspection", include_str!("schema/inspection.json")),
+    ("listing", include_str!("schema/listing.json")),
+    ("min", include_str!("schema/min.json")),
+    ("packages", include_str!("schema/packages.json")),
+    ("verification", include_str!("schema/verification.json")),
+];
+
 /// Pretty-printed JSON with the fields in a fixed order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
@@ -16,6 +30,7 @@ impl Exporter for Json {
             Report::Verification(report) => serde_json::to_string_pretty(report),
             Report::Boot(report) => serde_json::to_string_pretty(report),
             Report::Min(report) => serde_json::to_string_pretty(report),
+            Report::History(report) => serde_json::to_string_pretty(report),
             Report::Packages { report, .. } => serde_json::to_string_pretty(report),
         };
         text.map(|text| text + "\n")

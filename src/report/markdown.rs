@@ -133,7 +133,7 @@ fn fenced(language: &str, lines: impl Iterator<Item = String>, out: &mut String)
 }
 
 /// Text of an image as text: nothing in it acts as Markdown or HTML.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in visible(text).chars() {
         match c {

@@ -3,9 +3,13 @@
 
 pub mod budget;
 mod charts;
+mod ci;
 pub mod data;
+mod digest;
 pub mod document;
 pub mod from;
+pub mod growth;
+mod history;
 mod html;
 mod json;
 mod listing;
@@ -13,6 +17,7 @@ mod markdown;
 mod markup;
 mod packages;
 mod pages;
+mod saved;
 pub mod signs;
 mod squarify;
 mod terminal;
@@ -28,13 +33,16 @@ use std::path::Path;
 
 use crate::error::Error;
 
+pub use ci::{Annotations, Comment, Csv, Junit, LINES};
 pub use data::*;
 pub use document::Document;
+pub use history::{History, HistoryEntry};
 pub use html::Html;
-pub use json::Json;
+pub use json::{Json, SCHEMAS};
 pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
 pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
+pub use saved::Saved;
 pub use terminal::Terminal;
 pub use text::Text;
 
@@ -53,6 +61,8 @@ pub enum Report<'a> {
     Boot(&'a BootReport),
     /// Of `boot --find-min`.
     Min(&'a MinReport),
+    /// Of `history`.
+    History(&'a History),
     /// Of `packages`.
     Packages {
         /// What was found.
@@ -73,6 +83,7 @@ impl Report<'_> {
             Self::Verification(report) => pages::verification(report),
             Self::Boot(report) => pages::boot(report),
             Self::Min(report) => pages::min(report),
+            Self::History(report) => report.document(),
             Self::Packages { report, top } => report.document(*top),
         }
     }
@@ -87,7 +98,56 @@ pub trait Exporter {
     fn export(&self, report: &Report) -> Result<String, Error>;
 }
 
-/// The exporter for a file by its ending: `.json`, `.txt`, `.md`, `.html`.
+/// A format that `--format` names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text for people.
+    #[default]
+    Text,
+    /// JSON by a schema.
+    Json,
+    /// Markdown for a comment on a pull request: at most [`LINES`] lines.
+    Markdown,
+    /// Annotations of GitHub Actions.
+    Github,
+    /// JUnit's XML.
+    Junit,
+    /// CSV: one row a figure.
+    Csv,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Markdown, Self::Github, Self::Junit, Self::Csv];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+            Self::Github => "github",
+            Self::Junit => "junit",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// Its exporter; `None` for text, which depends on the terminal.
+    #[must_use]
+    pub fn exporter(self) -> Option<Box<dyn Exporter>> {
+        Some(match self {
+            Self::Text => return None,
+            Self::Json => Box::new(Json),
+            Self::Markdown => Box::new(Comment),
+            Self::Github => Box::new(Annotations),
+            Self::Junit => Box::new(Junit),
+            Self::Csv => Box::new(Csv),
+        })
+    }
+}
+
+/// The exporter for a file by its extension: `.json`, `.txt`, `.md`, `.html`, `.csv`, or `.xml` for JUnit.
 ///
 /// # Errors
 /// When the ending is another.
@@ -97,7 +157,9 @@ pub fn exporter_for(file: &Path) -> Result<Box<dyn Exporter>, Error> {
         Some("txt") => Ok(Box::new(Text)),
         Some("md") => Ok(Box::new(Markdown)),
         Some("html" | "htm") => Ok(Box::new(Html)),
+        Some("csv") => Ok(Box::new(Csv)),
+        Some("xml") => Ok(Box::new(Junit)),
         _ => Err(Error::usage(format!("no report format goes by the name {}", file.display()))
-            .hint("end the file's name with .json, .txt, .md or .html")),
+            .hint("end the file's name with .json, .txt, .md, .html, .csv or .xml")),
     }
 }

@@ -259,7 +259,45 @@ pub(crate) fn inspection() -> Inspection {
         ram: Some(ram(AFTER, Some(224))),
         notes: vec!["segment 2: a bootconfig follows".into()],
         budgets: budgets(),
+        packages: vec![PackageSize {
+            name: "bash".into(),
+            version: "5.2.37-2".into(),
+            bytes: 2_160_000,
+            image_bytes: 720_000,
+        }],
+        growth: Some(grown()),
     }
+}
+
+fn grown() -> Growth {
+    let size =
+        |subject, name: &str, old, new, exceeded| Grown { subject, name: name.into(), old, new, exceeded };
+    Growth {
+        baseline: "base.json".into(),
+        max_percent: Some(1.0),
+        max_bytes: Some(1_000_000),
+        changes: vec![
+            size(Subject::Image, "", 50_000_000, 54_214_656, true),
+            size(Subject::Ram, "", 220 << 20, 224 << 20, false),
+            size(Subject::Part, "squashfs.img", 48_000_000, 52_201_000, true),
+            size(Subject::Package, "libicu76", 0, 4_000_000, true),
+            size(Subject::Package, "bash", 700_000, 720_000, false),
+        ],
+    }
+}
+
+pub(crate) fn history() -> History {
+    let sizes = |image: u64, ram: u64, packages: &[(&str, u64)]| growth::Sizes {
+        image,
+        ram: Some(ram << 20),
+        packages: Some(packages.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect()),
+        ..growth::Sizes::default()
+    };
+    History::new(&[
+        ("2025-01".into(), sizes(50_000_000, 210, &[("bash", 700_000)])),
+        ("2025-02".into(), sizes(54_000_000, 226, &[("bash", 710_000), ("libicu76", 3_990_000)])),
+        ("2025-03".into(), sizes(53_000_000, 222, &[("bash", 710_000), ("libicu76", 2_990_000)])),
+    ])
 }
 
 pub(crate) fn difference() -> Difference {
@@ -321,29 +359,34 @@ pub(crate) fn difference() -> Difference {
         removed: vec![Item { path: "usr/old".into(), kind: "file".into(), bytes: 12 }],
         changed: vec![changed("etc/fstab", &all), changed("etc/motd", &all[7..])],
         moved: vec![Moved { from: "usr/old".into(), to: "usr/new|name".into(), bytes: 12 }],
-        folded: vec![
-            FoldedPath {
-                from: "bin/sh".into(),
-                to: "usr/bin/sh".into(),
-                reason: Reason::Place,
-                old_bytes: 120_000,
-                new_bytes: 120_000,
-                same: true,
-            },
-            FoldedPath {
-                from: "lib/libz.so.1.2.13".into(),
-                to: "usr/lib/libz.so.1.3.1".into(),
-                reason: Reason::Version,
-                old_bytes: 120_000,
-                new_bytes: 130_000,
-                same: false,
-            },
-        ],
+        folded: folded(),
         texts: vec![text_difference()],
         tree: directories(),
         notes: vec!["text diffs: files up to 256 KiB".into()],
         budgets: budgets(),
+        growth: Some(grown()),
     }
+}
+
+fn folded() -> Vec<FoldedPath> {
+    vec![
+        FoldedPath {
+            from: "bin/sh".into(),
+            to: "usr/bin/sh".into(),
+            reason: Reason::Place,
+            old_bytes: 120_000,
+            new_bytes: 120_000,
+            same: true,
+        },
+        FoldedPath {
+            from: "lib/libz.so.1.2.13".into(),
+            to: "usr/lib/libz.so.1.3.1".into(),
+            reason: Reason::Version,
+            old_bytes: 120_000,
+            new_bytes: 130_000,
+            same: false,
+        },
+    ]
 }
 
 fn package_differences() -> PackageDifferences {
@@ -381,6 +424,7 @@ pub(crate) fn verification(holds: bool) -> Verification {
         additions: vec![Added { path: "run".into(), why: "a mount point".into() }],
         appended: 0,
         missing: if holds { vec![] } else { vec![item("bin/gone")] },
+        allowed: vec![],
         unexpected: if holds { vec![] } else { vec![item("bin/more")] },
         changed: if holds { vec![] } else { difference().changed },
         notes: vec!["two bodies are hidden".into()],

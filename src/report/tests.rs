@@ -14,6 +14,7 @@ fn with_all(check: &mut dyn FnMut(&str, &Report)) {
     check("boot", &Report::Boot(&samples::boot(true)));
     check("boot", &Report::Boot(&samples::boot(false)));
     check("min", &Report::Min(&samples::min()));
+    check("history", &Report::History(&samples::history()));
 }
 
 fn schema(name: &str) -> serde_json::Value {
@@ -51,9 +52,29 @@ fn schemas_are_strict() {
             _ => {}
         }
     }
-    for name in ["conversion", "inspection", "difference", "verification", "boot", "min"] {
-        walk(&schema(name), name);
+    for (name, text) in SCHEMAS {
+        let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(schema["$id"], format!("urn:btrsquash:schema:{name}:{SCHEMA_VERSION}"));
+        if !["listing", "packages"].contains(&name) {
+            walk(&schema, name);
+        }
     }
+}
+
+#[test]
+fn a_saved_report_shows_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    with_all(&mut |name, report| {
+        if name == "history" {
+            return;
+        }
+        std::fs::write(&file, Json.export(report).unwrap()).unwrap();
+        let saved = Saved::read(&file).unwrap();
+        assert_eq!(Text.export(&saved.report()).unwrap(), Text.export(report).unwrap(), "{name}");
+    });
+    std::fs::write(&file, "{}").unwrap();
+    assert_eq!(Saved::read(&file).unwrap_err().kind, crate::error::Kind::Input);
 }
 
 #[test]
@@ -151,9 +172,101 @@ fn markdown_holds_no_html() {
     });
 }
 
+/// The tags that a CommonMark parser finds in a text, outside of code.
+fn tags(text: &str) -> Vec<String> {
+    use pulldown_cmark::{Event, Options, Parser};
+    let parser = Parser::new_ext(text, Options::ENABLE_TABLES);
+    let html = parser.filter_map(|event| match event {
+        Event::Html(text) | Event::InlineHtml(text) => Some(text.trim().to_owned()),
+        _ => None,
+    });
+    html.filter(|text| !text.is_empty()).collect()
+}
+
+#[test]
+fn comments_are_short_and_are_read_as_markdown() {
+    use pulldown_cmark::{Event, Options, Parser, Tag};
+    with_all(&mut |name, report| {
+        let text = Comment.export(report).unwrap();
+        assert!(text.lines().count() <= LINES, "{name}: {} lines\n{text}", text.lines().count());
+        // Names of an image bring in no HTML: only the folded details are ours.
+        let ours = |tag: &String| tag.starts_with("<details><summary>") || tag == "</details>";
+        assert!(tags(&text).iter().all(ours), "{name}: {:?}", tags(&text));
+        let headings = Parser::new_ext(&text, Options::ENABLE_TABLES)
+            .filter(|event| matches!(event, Event::Start(Tag::Heading { .. })));
+        assert_eq!(headings.count(), 1, "{name}: {text}");
+    });
+    let text = Comment.export(&Report::Difference(&samples::difference())).unwrap();
+    let parser = Parser::new_ext(&text, Options::ENABLE_TABLES);
+    let mut tables = Vec::new();
+    for event in parser {
+        match event {
+            Event::Start(Tag::Table(columns)) => tables.push((columns.len(), 0)),
+            Event::Start(Tag::TableRow) => tables.last_mut().unwrap().1 += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(tables, [(4, 3), (4, 3)], "{text}");
+    insta::assert_snapshot!("difference_comment", text);
+}
+
+#[test]
+fn full_markdown_is_read_as_markdown() {
+    with_all(&mut |name, report| {
+        let text = Markdown.export(report).unwrap();
+        assert!(tags(&text).is_empty(), "{name}: {:?}", tags(&text));
+    });
+}
+
+#[test]
+fn failures_name_the_package_for_every_ci_system() {
+    let report = samples::difference();
+    let report = Report::Difference(&report);
+    let words = "packages that grew: libicu76";
+    let github = Annotations.export(&report).unwrap();
+    let error =
+        github.lines().find(|line| line.starts_with("::error title=btrsquash%3A growth of the image::"));
+    assert!(error.is_some_and(|line| line.contains(words)), "{github}");
+    assert!(github.lines().all(|line| line.starts_with("::")), "{github}");
+    let junit = Junit.export(&report).unwrap();
+    assert!(
+        junit.contains(words)
+            && junit.contains("<testcase classname=\"btrsquash\" name=\"growth of the image\"><failure"),
+        "{junit}"
+    );
+    let comment = Comment.export(&report).unwrap();
+    assert!(comment.contains(words), "{comment}");
+    let text = Text.export(&report).unwrap();
+    assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{text}");
+    let csv = Csv.export(&report).unwrap();
+    let header = csv.lines().next().unwrap();
+    assert_eq!(header, "image,kind,name,bytes_before,bytes_after");
+    assert!(csv.lines().any(|line| line.ends_with(",package,libicu76,,10400000")), "{csv}");
+}
+
+/// What is opened is closed, in order, and nothing of an image opens anything.
+#[test]
+fn junit_is_well_formed() {
+    with_all(&mut |name, report| {
+        let text = Junit.export(report).unwrap();
+        let mut open = Vec::new();
+        for tag in text.split('<').skip(2) {
+            let tag = tag.split('>').next().unwrap();
+            let word: String =
+                tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(word), "{name}");
+            } else {
+                open.push(word);
+            }
+        }
+        assert!(open.is_empty(), "{name}: {open:?}");
+    });
+}
+
 #[test]
 fn the_extension_decides_on_the_format() {
-    for name in ["a.json", "a.txt", "a.md", "a.html"] {
+    for name in ["a.json", "a.txt", "a.md", "a.html", "a.csv", "a.xml"] {
         assert!(exporter_for(Path::new(name)).is_ok());
     }
     assert!(exporter_for(Path::new("a.pdf")).is_err());
@@ -169,6 +282,7 @@ fn what_people_read() {
     insta::assert_snapshot!("verification_fails", text(&Report::Verification(&samples::verification(false))));
     insta::assert_snapshot!("boot_failed", text(&Report::Boot(&samples::boot(false))));
     insta::assert_snapshot!("min", text(&Report::Min(&samples::min())));
+    insta::assert_snapshot!("history", text(&Report::History(&samples::history())));
     insta::assert_snapshot!(
         "conversion_markdown",
         Markdown.export(&Report::Conversion(&samples::conversion())).unwrap()

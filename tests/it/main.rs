@@ -8,6 +8,7 @@ mod appended;
 mod architectures;
 mod btrfs;
 mod built_in;
+mod ci;
 mod convert;
 mod damage;
 mod diff;

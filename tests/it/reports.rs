@@ -41,7 +41,19 @@ fn every_json_output_follows_its_schema() {
     check("difference", &run(btrsquash().arg("diff").arg(&old).arg(&new).args(["--json", "--text"])));
     check("verification", &run(btrsquash().arg("verify").arg(&old).arg(&new).arg("--json")));
     let output =
-        btrsquash().arg("verify").arg(&new).arg(netboot("i386").unwrap()).arg("--json").output().unwrap();
+        btrsquash().arg("verify").arg(netboot("i386").unwrap()).arg(&new).arg("--json").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     check("verification", &output);
+    // Swapped arguments are refused, and the error is JSON, too.
+    let output = btrsquash().arg("verify").arg(&new).arg(&old).arg("--json").output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    follows_schema("error", &error);
+    assert_eq!((&error["exit_code"], &error["kind"]), (&2.into(), &"usage".into()));
+    assert!(error["hint"].as_str().unwrap().contains("the original first"), "{error}");
+    for name in ["boot", "conversion", "difference", "error", "inspection", "packages"] {
+        let printed = run(btrsquash().args(["schema", name])).stdout;
+        let schema: serde_json::Value = serde_json::from_slice(&printed).unwrap();
+        assert!(schema["$id"].as_str().unwrap().contains(name), "{schema}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Added, Budget, Directory, ImageFile, Ram, Tool};
+use super::{Added, Budget, Directory, Growth, ImageFile, Ram, Tool};
 use crate::compare::{Aspect, Reason};
 
 /// How a text file differs.
@@ -233,6 +233,8 @@ pub struct Difference {
     pub notes: Vec<String>,
     /// The limits that were set.
     pub budgets: Vec<Budget>,
+    /// What grew, if its growth was limited.
+    pub growth: Option<Growth>,
 }
 
 impl Difference {
@@ -267,6 +269,9 @@ pub struct Verification {
     pub appended: u64,
     /// Paths of the original that are no longer there.
     pub missing: Vec<Item>,
+    /// Added and replaced paths that the user allowed; they are in no other list.
+    #[serde(default)]
+    pub allowed: Vec<String>,
     /// Paths of the runtime that are in neither the original nor the documented additions.
     pub unexpected: Vec<Item>,
     /// Paths that differ.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, Directory, FrontEndPart, Identity, ImageFile, Ram, Tool};
+use super::{Budget, Directory, FrontEndPart, Growth, Identity, ImageFile, PackageSize, Ram, Tool};
 
 /// A segment of an initrd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +117,12 @@ pub struct Inspection {
     pub ram: Option<Ram>,
     /// What else the user should know.
     pub notes: Vec<String>,
+    /// Installed packages, the largest in the image first; empty without a package database.
+    #[serde(default)]
+    pub packages: Vec<PackageSize>,
     /// The limits that were set.
     pub budgets: Vec<Budget>,
+    /// What grew since the baseline, if there is one.
+    #[serde(default)]
+    pub growth: Option<Growth>,
 }

@@ -6,6 +6,8 @@
 mod boot;
 mod comparison;
 mod conversion;
+mod failure;
+mod growth;
 mod inspection;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,8 @@ pub use comparison::{
     PackageDifferences, PackageVersion, Side, SizeChange, TextDifference, Verification,
 };
 pub use conversion::{Choice, Conversion, Portion};
+pub use failure::Failure;
+pub use growth::{Grown, Growth, PackageSize, Subject};
 pub use inspection::{Duplicate, FileSize, Inspection, Layer, SegmentRow, Weight};
 
 /// The version of the JSON that the exporters write. It grows when a field changes its meaning or is removed.

@@ -63,6 +63,7 @@ pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Di
         tree: Directory::map(&new.system),
         notes,
         budgets: Vec::new(),
+        growth: None,
     }
 }
 
@@ -92,6 +93,7 @@ pub fn verification(old: &Opened, new: &Opened, found: &compare::Verification) -
             .collect(),
         appended: found.appended,
         missing: items(&found.missing),
+        allowed: found.allowed.clone(),
         unexpected: items(&found.unexpected),
         changed: found.changed.iter().map(|pair| changed(&found.expected, &new.system, pair)).collect(),
         notes: found.notes.iter().map(note).collect(),

@@ -10,7 +10,7 @@ mod ram;
 pub use boot::{boot, measured, minimum};
 pub use comparison::{difference, verification};
 pub use conversion::conversion;
-pub use inspection::inspection;
+pub use inspection::{inspection, package_sizes};
 
 use super::data::{Identity, ImageFile, Part};
 use super::units::count;

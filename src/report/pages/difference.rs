@@ -1,7 +1,6 @@
 use super::*;
 use crate::compare::Aspect;
 use crate::report::data::{Difference, FoldedPath, PackageDifferences, PackageVersion, Side};
-use crate::report::units::delta;
 
 impl Aspect {
     /// Its name for people.
@@ -39,6 +38,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     page.blocks.push(Block::Tiles(tiles));
     summary(&mut page, report);
     budgets_section(&mut page, &report.budgets);
+    growth_section(&mut page, report.growth.as_ref());
     if let Some(packages) = &report.packages {
         packages_section(&mut page, packages);
     }
@@ -117,24 +117,9 @@ fn summary(page: &mut Document, report: &Difference) {
     page.blocks.push(Block::Verdict { good: false, text: "the systems differ".into() });
     let mut facts: Vec<(String, Cell)> = Vec::new();
     if let Some(packages) = &report.packages {
-        let text = format!(
-            "{} of another version, {} added, {} removed, {} the same",
-            grouped(packages.changed),
-            grouped(packages.added),
-            grouped(packages.removed),
-            grouped(packages.same)
-        );
-        facts.push(("packages".into(), text.into()));
+        facts.push(("packages".into(), digest::package_counts(packages).into()));
     }
-    let c = &report.counts;
-    let text = format!(
-        "{} changed, {} added, {} removed, {} renamed or replaced by the release",
-        grouped(c.changed),
-        grouped(c.added),
-        grouped(c.removed),
-        grouped(c.renamed + c.replaced)
-    );
-    facts.push(("paths".into(), text.into()));
+    facts.push(("paths".into(), digest::path_counts(&report.counts).into()));
     page.blocks.push(Block::Facts(facts));
 }
 

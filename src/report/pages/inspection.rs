@@ -1,6 +1,9 @@
 use super::*;
 use crate::report::data::Inspection;
 
+/// Packages that are listed.
+const PACKAGES: usize = 10;
+
 /// What `inspect` found.
 pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     let mut page = Document {
@@ -14,6 +17,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
         blocks: Vec::new(),
     };
     budgets_section(&mut page, &report.budgets);
+    growth_section(&mut page, report.growth.as_ref());
     page.section("The image");
     let mut facts = identity_facts(&report.identity);
     if let Some(ram) = &report.ram {
@@ -21,6 +25,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     }
     page.blocks.push(Block::Facts(facts));
 
+    packages_section(&mut page, report);
     if !report.segments.is_empty() {
         page.section("Segments");
         let mut table =
@@ -103,4 +108,25 @@ fn files(page: &mut Document, report: &Inspection) {
         }
         page.table(table);
     }
+}
+
+/// The largest packages; `packages` shows more.
+fn packages_section(page: &mut Document, report: &Inspection) {
+    let sized: Vec<_> = report.packages.iter().filter(|package| package.image_bytes > 0).collect();
+    if sized.is_empty() {
+        return;
+    }
+    page.section(format!("The largest of {}", count(report.packages.len() as u64, "package")));
+    let mut table =
+        Table::new("The largest packages", &["package", "version", ">in the image", ">share", ">unpacked"]);
+    for package in sized.into_iter().take(PACKAGES) {
+        table.row([
+            package.name.clone().into(),
+            package.version.clone().into(),
+            size(package.image_bytes).into(),
+            percent(crate::report::data::share(package.image_bytes, report.image.size)).into(),
+            size(package.bytes).into(),
+        ]);
+    }
+    page.table(table);
 }

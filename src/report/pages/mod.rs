@@ -6,15 +6,15 @@ mod difference;
 mod inspection;
 mod verification;
 
-use super::budget;
 use super::data::{
-    AspectChange, Budget, Changed, Directory, FrontEndPart, Identity, ImageFile, Item, Origin, Portion, Ram,
-    RamRow, TextDifference,
+    AspectChange, Budget, Changed, Directory, FrontEndPart, Growth, Identity, ImageFile, Item, Origin,
+    Portion, Ram, RamRow, Subject, TextDifference,
 };
 use super::document::{Bar, Block, Cell, Document, RamCurve, RamPoint, Table, Tile, Tone};
+use super::{budget, digest, growth};
 use crate::ram::Phase;
 
-use super::units::{change, count, grouped, mebibytes, memory, percent, size};
+use super::units::{change, count, delta, grouped, mebibytes, memory, percent, size};
 
 pub(super) use boot::{boot, min};
 pub(super) use conversion::conversion;
@@ -350,4 +350,30 @@ fn budgets_section(document: &mut Document, budgets: &[Budget]) {
     for limit in budgets {
         document.blocks.push(Block::Verdict { good: limit.kept, text: budget::sentence(limit) });
     }
+}
+
+/// What grew since the baseline: the limits that are exceeded, then the sizes.
+fn growth_section(document: &mut Document, found: Option<&Growth>) {
+    let Some(found) = found else { return };
+    document.section(format!("Growth since {}", found.baseline));
+    let wrong = growth::exceeded(found);
+    if wrong.is_empty() {
+        document.blocks.push(Block::Verdict { good: true, text: growth::summary(found) });
+    }
+    for (_, text) in wrong {
+        document.blocks.push(Block::Verdict { good: false, text });
+    }
+    let mut table = Table::new("Growth by part and package", &["what", ">before", ">now", ">change"]);
+    for change in
+        found.changes.iter().filter(|c| matches!(c.subject, Subject::Part | Subject::Package)).take(ROWS)
+    {
+        let kind = if change.subject == Subject::Part { "part" } else { "package" };
+        table.row([
+            format!("{kind} {}", change.name).into(),
+            size(change.old).into(),
+            size(change.new).into(),
+            Cell::toned(delta(change.old, change.new), tone_of(Some(change.old), change.new)),
+        ]);
+    }
+    document.table(table);
 }

@@ -13,9 +13,13 @@ pub(in crate::report) fn verification(report: &Verification) -> Document {
             0 => String::new(),
             number => format!(", {}", count(number, "appended path")),
         };
+        let allowed = match report.allowed.len() as u64 {
+            0 => String::new(),
+            number => format!(", {} allowed", count(number, "difference")),
+        };
         return Document {
             title: format!(
-                "✓ {} holds the system of {}: {}, {} compared{additions}{appended}",
+                "✓ {} holds the system of {}: {}, {} compared{additions}{appended}{allowed}",
                 report.new,
                 report.old,
                 count(report.compared, "path"),

@@ -1,0 +1,79 @@
+//! Options of several commands on how a result is judged and printed.
+
+use btrsquash::report::Format;
+use btrsquash::report::growth::Limit;
+use clap::Args;
+use clap::builder::TypedValueParser;
+
+use super::args::{one_of, size};
+
+/// How much an image may grow.
+#[derive(Debug, Args)]
+pub struct MaxGrowth {
+    /// Fail (exit 1) when the image, a part or a package grew by more than each of these: PERCENT of the old image, SIZE,
+    /// or both as in 2%,1MB
+    #[arg(long, value_name = "PERCENT%,SIZE", value_parser = max_growth)]
+    pub max_growth: Option<Limit>,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Show {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print the result as text, JSON, Markdown for a comment on a pull request, annotations of GitHub Actions, JUnit's XML
+    /// or CSV
+    #[arg(long, conflicts_with = "json", value_parser = format_names())]
+    pub format: Option<Format>,
+}
+
+impl Show {
+    /// The format that was asked for.
+    #[must_use]
+    pub fn format(self) -> Format {
+        let default = if self.json { Format::Json } else { Format::Text };
+        self.format.unwrap_or(default)
+    }
+}
+
+/// The formats, as clap shows and completes them.
+pub fn format_names() -> impl TypedValueParser<Value = Format> {
+    one_of(&Format::ALL.map(Format::name), format)
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    Format::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| "no such format".into())
+}
+
+/// `2%`, `1MB` or `2%,1MB`.
+fn max_growth(text: &str) -> Result<Limit, String> {
+    let mut limit = Limit::default();
+    for part in text.split(',') {
+        match part.trim().strip_suffix('%') {
+            Some(number) => {
+                let percent =
+                    number.parse::<f64>().ok().filter(|percent| percent.is_finite() && *percent >= 0.0);
+                limit.percent = Some(percent.ok_or_else(|| format!("'{part}' is not a percentage"))?);
+            }
+            None => limit.bytes = Some(size(part)?),
+        }
+    }
+    Ok(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_on_growth() {
+        let limit = |percent, bytes| Ok(Limit { percent, bytes });
+        assert_eq!(max_growth("2%,1MB"), limit(Some(2.0), Some(1_000_000)));
+        assert_eq!(max_growth("0.5%"), limit(Some(0.5), None));
+        assert_eq!(max_growth("1MiB"), limit(None, Some(1 << 20)));
+        for wrong in ["", "%", "-1%", "2%,much", "NaN%"] {
+            assert!(max_growth(wrong).is_err(), "{wrong}");
+        }
+    }
+}
