@@ -30,9 +30,9 @@ pub struct PackageChange {
 
 /// The packages of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PackageList {
+pub(super) struct PackageList {
     /// By name.
-    pub packages: BTreeMap<String, PackageSide>,
+    packages: BTreeMap<String, PackageSide>,
     /// Whether some packages have a list of files: without any, all sizes are 0.
     pub sizes: bool,
 }
