@@ -193,6 +193,15 @@ fn copy(copy: &SelfCopy) -> Vec<String> {
             copy.command()
         ));
     }
+    if !copy.environment.is_empty() {
+        let list: Vec<String> =
+            copy.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        said.push(format!(
+            "warning: {} does not get what {script} exported: add {} to the kernel's command line, which passes it on",
+            copy.program,
+            list.join(" ")
+        ));
+    }
     if !copy.mounts.is_empty() {
         said.push(format!("warning: what {script} mounted is missing: {}", copy.mounts.join(", ")));
     }
