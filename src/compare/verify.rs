@@ -120,11 +120,12 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
             .hint("give the original first, then the converted image"));
     }
     let (mut expected, additions, early) = expected(old, new);
-    let expanded = expand(&mut expected, &new.system)?;
+    let system = new.kept.as_ref().unwrap_or(&new.system);
+    let expanded = expand(&mut expected, system)?;
     let (found, whole) = thread::scope(|scope| {
         let read = || read_all(&new.layers);
         let whole = thread::Builder::new().spawn_scoped(scope, read);
-        let found = trees(&expected, &new.system, ReadOrder::New);
+        let found = trees(&expected, system, ReadOrder::New);
         let whole = match whole {
             Ok(thread) => {
                 thread.join().unwrap_or_else(|_| Err(Error::input("the runtime could not be read")))
@@ -143,7 +144,7 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
         appended: new.appended.paths,
         missing: items(&expected, &found.removed),
         allowed: Vec::new(),
-        unexpected: items(&new.system, &found.added),
+        unexpected: items(system, &found.added),
         changed: found.changed,
         notes: Vec::new(),
         expected,
@@ -177,6 +178,9 @@ fn expected(old: &Opened, new: &Opened) -> (Tree, Vec<Addition>, Vec<String>) {
     let (Some(initrd), None) = (&old.initrd, &old.carried) else {
         return (old.system.clone(), Vec::new(), Vec::new());
     };
+    if new.kept.is_some() {
+        return (initrd.tree.clone(), Vec::new(), Vec::new());
+    }
     let split = split::split(initrd, &old.class, &[]);
     let mut expected = split.runtime;
     // An addition may be left out: the runtime is then even more like the old image.

@@ -28,10 +28,13 @@ pub(super) fn is_iso(start: &[u8]) -> bool {
 }
 
 /// A file or directory.
-struct Record {
-    path: Vec<u8>,
-    at: u64,
-    size: u64,
+pub(crate) struct Record {
+    /// Without a leading `/`.
+    pub(crate) path: Vec<u8>,
+    /// Where its content starts, in bytes.
+    pub(crate) at: u64,
+    /// Its size in bytes.
+    pub(crate) size: u64,
     directory: bool,
 }
 
@@ -66,8 +69,7 @@ pub(super) fn refuse(source: &dyn ReadAt, name: &Path) -> Error {
         more => format!("{} and {} more", list[..ROWS].join(", "), more - ROWS),
     };
     let error = Error::input("is an ISO 9660 image: expected an initrd");
-    let mut hint =
-        format!("it holds the initrds {} and the kernels {}", list(&found.initrds), list(&found.kernels));
+    let mut hint = format!("initrds on it: {}; kernels: {}", list(&found.initrds), list(&found.kernels));
     if let Some(first) = found.initrds.first() {
         let path = first.rsplit_once(" (").map_or("", |(path, _)| path);
         let file = path.rsplit('/').next().unwrap_or_default();
@@ -94,7 +96,7 @@ fn is_initrd(head: &[u8]) -> bool {
 }
 
 /// All regular files, in the order of their directories.
-fn files(source: &dyn ReadAt) -> Vec<Record> {
+pub(crate) fn files(source: &dyn ReadAt) -> Vec<Record> {
     let mut descriptor = [0; SECTOR as usize];
     if source.read_exact_at(&mut descriptor, DESCRIPTORS).is_err() {
         return Vec::new();

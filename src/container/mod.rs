@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use fit::Fit;
+pub(crate) use iso::files as iso_files;
 pub use uimage::UImage;
 pub use uki::Uki;
 

@@ -74,6 +74,13 @@ pub struct Config {
     pub runtime: RuntimeFormat,
     /// The init of the runtime, an absolute path.
     pub init: String,
+    /// Its arguments, in place of those that the kernel gives.
+    pub arguments: Vec<String>,
+    /// Its environment, besides what the kernel gives: names and values.
+    pub environment: Vec<(String, String)>,
+    /// The file of the initramfs, an absolute path, that has its content in the retained squashfs: the initramfs is then
+    /// the old one, whose init mounts the file.
+    pub in_place: Option<String>,
     /// The time of this file and of every entry named in [`paths::OWN`](super::paths::OWN), seconds since 1970.
     pub time: Option<i64>,
 }
@@ -82,12 +89,11 @@ impl Config {
     /// Reads `key=value` lines. Unknown keys are ignored, so that a newer btrsquash can add some.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let value = |key: &str| {
-            text.lines()
-                .filter_map(|line| line.split_once('='))
-                .find(|(k, _)| *k == key)
-                .map(|(_, value)| value)
+        let values = |key: &'static str| {
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            pairs.filter(move |(k, _)| *k == key).map(|(_, value)| value)
         };
+        let value = |key| values(key).next();
         Self {
             format: value("format").and_then(|n| n.parse().ok()).unwrap_or(1),
             front_end: if value("front-end") == Some("dracut") {
@@ -107,6 +113,12 @@ impl Config {
                 _ => RuntimeFormat::Btrfs,
             },
             init: value("init").unwrap_or("/init").to_owned(),
+            arguments: values("argument").map(str::to_owned).collect(),
+            environment: values("environment")
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            in_place: value("in-place").map(str::to_owned),
             time: value("time").and_then(|n| n.parse().ok()),
         }
     }
@@ -142,6 +154,15 @@ impl fmt::Display for Config {
         writeln!(f, "runtime={}", if self.retained { "retained" } else { "live" })?;
         // A line break in the path would start another line; the makers of boot initramfs refuse such paths.
         writeln!(f, "runtime-format={format}\ninit={}", self.init.replace('\n', ""))?;
+        for argument in &self.arguments {
+            writeln!(f, "argument={argument}")?;
+        }
+        for (name, value) in &self.environment {
+            writeln!(f, "environment={name}={value}")?;
+        }
+        if let Some(path) = &self.in_place {
+            writeln!(f, "in-place={path}")?;
+        }
         self.time.map_or(Ok(()), |time| writeln!(f, "time={time}"))
     }
 }
@@ -179,6 +200,9 @@ mod tests {
                 retained: number == 0,
                 runtime,
                 init: "/sbin/init".into(),
+                arguments: (0..number).map(|n| format!("a={n} b")).collect(),
+                environment: (0..number).map(|n| (format!("A{n}"), "x=y z".to_owned())).collect(),
+                in_place: (number == 1).then(|| "/root.squashfs".to_owned()),
                 time: Some(7),
             };
             assert_eq!(Config::parse(&config.to_string()), config);

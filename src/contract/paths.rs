@@ -47,6 +47,8 @@ pub const OVERLAY: &str = "LiveOS_rootfs";
 pub const SYSROOT: &str = "sysroot";
 /// A tree that is laid over the runtime, by a convention of dracut's live images.
 pub const UPDATES: &str = "updates";
+/// The init of an initramfs whose system is a file inside, which is read in the retained initrd: it gets its name back.
+pub const KEPT_INIT: &str = ".btrsquash/init";
 /// Mount points inside [`OURS`]: the squashfs, the btrfs below an overlayfs, what is written, and a medium.
 pub const MOUNT_LIVE: &str = ".btrsquash/live";
 /// See [`MOUNT_LIVE`].

@@ -13,9 +13,9 @@ use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::{Layout, Request};
 use crate::bytes::ReadAt;
-use crate::contract::RuntimeFrom;
 use crate::contract::cmdline;
 use crate::contract::paths::CMDLINE;
+use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use crate::error::Error;
 use crate::frontend::{self, built_in, dracut};
 use crate::image::{entries_file, runtime_file};
@@ -53,7 +53,11 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
     let cmdline = command_line(request, prepared, built);
     let checksum = checksum(request, prepared, built)?;
     let extra = |offset: u64| {
-        let mut files = vec![(CMDLINE.to_owned(), cmdline.clone().into_bytes())];
+        let mut files = Vec::new();
+        // dracut would read it in the place of its own root=.
+        if !matches!(prepared.maker, Maker::Kept(_)) {
+            files.push((CMDLINE.to_owned(), cmdline.clone().into_bytes()));
+        }
         files.extend(checksum.clone());
         if carry == Carry::Retained {
             files.push(frontend::retained_file(offset, built.written.size));
@@ -125,15 +129,29 @@ fn checksum(
     Ok(Some(frontend::checksum_file(&mut squashfs).context("reading the squashfs back")?))
 }
 
+/// The size of the device for what is written, in MiB: that of a runtime of so many bytes and of the snapshot's own
+/// metadata, 16 bytes for each chunk of 4 KiB (drivers/md/dm-snap-persistent.c). It then never fills up, and is not the 32
+/// GiB of dracut's default, which look like a disk to install on.
+fn overlay_size(runtime: u64) -> String {
+    let mib = ((runtime + runtime / 256) >> 20) + 4;
+    format!(" rd.live.overlay.size={mib}")
+}
+
 /// The content of the file in /etc/cmdline.d: where the root is, how it becomes writable, the user's own arguments, and of
 /// a runtime in a separate file the size, if it is in RAM, and how it is packed.
 fn command_line(request: &Request, prepared: &Prepared, built: &Built) -> String {
     let plan = prepared.plan(request);
     let mut line = match &prepared.maker {
         Maker::Dracut(_) | Maker::File(_) => dracut::cmdline(&plan, Some(&request.cmdline)),
-        Maker::BuiltIn => format!("{} {}", built_in::cmdline(&plan), request.cmdline),
+        Maker::BuiltIn | Maker::Kept(_) => format!("{} {}", built_in::cmdline(&plan), request.cmdline),
     };
     line.truncate(line.trim_end().len());
+    if matches!(prepared.maker, Maker::Dracut(_))
+        && !request.cmdline.contains("overlay.size=")
+        && (prepared.overlay, prepared.format) == (Overlay::DeviceMapper, RuntimeFormat::Btrfs)
+    {
+        line.push_str(&overlay_size(built.written.content));
+    }
     let in_ram = match request.runtime {
         RuntimeFrom::Network(_) => Some(cmdline::FETCHED),
         RuntimeFrom::Initramfs if request.layout == Layout::Split => Some(cmdline::LOADED_TOGETHER),

@@ -19,7 +19,7 @@ use crate::contract::{RuntimeFormat, paths};
 use crate::cores::Cores;
 use crate::elf;
 use crate::error::Error;
-use crate::frontend::{self, FrontEnd, built_in, dracut, guest};
+use crate::frontend::{self, FrontEnd, built_in, dracut, guest, kept};
 use crate::initrd;
 use crate::squashfs;
 
@@ -152,7 +152,8 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     watch(Stage::Layout, 0, 0);
     let runtime = Runtime::plan(request, prepared)?;
     let options = squashfs::Options {
-        compression: request.compression,
+        compression: prepared.compression,
+        stored: matches!(&prepared.maker, Maker::Kept(kept) if kept.stored),
         block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
         bcj: bcj(prepared),
@@ -249,6 +250,7 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
             made
         }
         Maker::BuiltIn => built_in::build(&plan)?,
+        Maker::Kept(old) => kept::build(&plan, &prepared.image, old.path())?,
         Maker::File(ready) => {
             let front_end = FrontEnd {
                 cpio: Vec::new(),

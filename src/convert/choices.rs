@@ -48,6 +48,8 @@ pub enum Choice {
         chosen_for: Option<u32>,
         /// Whether xz uses the branch filter of the architecture.
         bcj: bool,
+        /// Whether the content is stored as it is, because it is compressed already.
+        stored: bool,
     },
     /// How the front-end is packed.
     Encoding(Encoding),
@@ -66,6 +68,8 @@ pub enum FrontEndKind {
     Dracut(String),
     /// An initramfs of the user's.
     ReadyMade(PathBuf),
+    /// The old initramfs.
+    Kept,
 }
 
 /// Why a runtime's file system was chosen.
@@ -113,6 +117,8 @@ pub enum FrontEndReason {
     Requested,
     /// It is the only one that reads a retained runtime in place.
     Retained,
+    /// The old initramfs mounts its system, this file inside.
+    SystemInside(String),
     /// The host has a dracut with dmsquash-live.
     HostHasDracut,
     /// The host's dracut packs programs that the image's kernel cannot run.
@@ -136,6 +142,33 @@ pub(super) fn of(
     overlay: Overlay,
     class: &Classification,
 ) -> Vec<Choice> {
+    let mut choices = Vec::new();
+    let kept = match maker {
+        Maker::Kept(kept) => Some(kept),
+        _ => None,
+    };
+    if kept.is_none() {
+        choices.extend(of_runtime(request, kernels, overlay));
+    }
+    choices.push(Choice::Squashfs {
+        compression: request.compression,
+        block_size,
+        chosen_for: request.block_size.is_none().then_some(request.cpus),
+        bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
+        stored: kept.is_some_and(|kept| kept.stored),
+    });
+    if !matches!(maker, Maker::File(_)) {
+        choices.push(Choice::Encoding(encoding));
+    }
+    if kept.is_none() {
+        choices.push(Choice::Handover(class.handover, class.handover_reason.clone()));
+    }
+    choices.push(Choice::Runtime(request.runtime.clone()));
+    choices
+}
+
+/// What was chosen for the runtime's file system.
+fn of_runtime(request: &Request, kernels: &[Kernel], overlay: Overlay) -> Vec<Choice> {
     let versions = || kernels.iter().map(|kernel| kernel.modules.version.as_str());
     let format = kernels.first().map_or(RuntimeFormat::Btrfs, |kernel| kernel.format);
     let mut choices = vec![
@@ -146,16 +179,5 @@ pub(super) fn of(
         let features = Features::for_kernels(versions());
         choices.push(Choice::Btrfs(features, versions().map(str::to_owned).collect()));
     }
-    choices.push(Choice::Squashfs {
-        compression: request.compression,
-        block_size,
-        chosen_for: request.block_size.is_none().then_some(request.cpus),
-        bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
-    });
-    if !matches!(maker, Maker::File(_)) {
-        choices.push(Choice::Encoding(encoding));
-    }
-    choices.push(Choice::Handover(class.handover, class.handover_reason.clone()));
-    choices.push(Choice::Runtime(request.runtime.clone()));
     choices
 }

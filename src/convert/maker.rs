@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::choices::{Choice, FrontEndKind, FrontEndReason};
+use super::kept::Kept;
 use super::request::{FrontEndChoice, Request};
 use crate::contract::RuntimeFrom;
 use crate::elf;
@@ -15,6 +16,8 @@ pub(super) enum Maker {
     Dracut(dracut::Dracut),
     BuiltIn,
     File(Box<ReadyMade>),
+    /// The old initramfs stays.
+    Kept(Box<Kept>),
 }
 
 /// A boot initramfs given by the user.
@@ -46,7 +49,13 @@ pub(super) fn choose(
     request: &Request,
     machine: &str,
     ready: Option<ReadyMade>,
+    kept: Option<Kept>,
 ) -> Result<(Maker, Choice), Error> {
+    if let Some(kept) = kept {
+        built_in::check(machine)?;
+        let reason = FrontEndReason::SystemInside(kept.inside.path.clone());
+        return Ok((Maker::Kept(Box::new(kept)), Choice::FrontEnd(FrontEndKind::Kept, reason)));
+    }
     let (maker, choice) = if let Some(ready) = ready {
         frontend::check_machine(&ready.image.tree, machine, &ready.path.display().to_string())?;
         let kind = FrontEndKind::ReadyMade(ready.path.clone());
@@ -55,7 +64,7 @@ pub(super) fn choose(
         choose_builder(request, machine)?
     };
     match &maker {
-        Maker::BuiltIn => built_in::check_runtime(&request.runtime)?,
+        Maker::BuiltIn | Maker::Kept(_) => built_in::check_runtime(&request.runtime)?,
         Maker::Dracut(_) | Maker::File(_) => dracut::check_runtime(&request.runtime)?,
     }
     Ok((maker, choice))

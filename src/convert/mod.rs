@@ -7,6 +7,7 @@ mod assemble;
 mod build;
 mod choices;
 mod delivery;
+mod kept;
 pub mod layout;
 mod maker;
 mod preflight;

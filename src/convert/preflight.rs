@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::choices::{self, Choice};
+use super::kept;
 use super::maker::{self, Maker, ReadyMade};
 use super::request::{Layout, Request, Stage, Watch};
 use super::result::{Note, Old};
@@ -15,9 +16,9 @@ use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::elf;
 use crate::error::Error;
 use crate::frontend::Plan;
-use crate::image::classify::{Classification, InsideKind, Sign, Verdict};
+use crate::image::classify::{Classification, InsideKind, SelfCopy, Sign, Verdict};
 use crate::image::split::{self, Split};
-use crate::image::{self, Opened, expand, parts};
+use crate::image::{self, Opened, expand, in_place, parts};
 use crate::initrd::Initrd;
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
@@ -44,6 +45,8 @@ pub(super) struct Prepared {
     pub(super) overlay: Overlay,
     /// What the squashfs holds.
     pub(super) format: RuntimeFormat,
+    /// How the squashfs is compressed.
+    pub(super) compression: Compression,
     /// The machine of the kernels, as `uname -m` names it.
     pub(super) architecture: String,
     /// The old init, as an absolute path in the runtime.
@@ -64,12 +67,13 @@ impl Prepared {
             && match self.maker {
                 Maker::BuiltIn => true,
                 Maker::Dracut(_) => request.runtime == RuntimeFrom::Initramfs,
-                Maker::File(_) => false,
+                Maker::File(_) | Maker::Kept(_) => false,
             }
     }
 
     /// What the boot initramfs has to do.
     pub(super) fn plan<'a>(&'a self, request: &Request) -> Plan<'a> {
+        let copy = self.old.class.copy.as_ref().filter(|copy| copy.kept.is_none());
         Plan {
             kernels: &self.modules,
             machine: &self.architecture,
@@ -78,6 +82,8 @@ impl Prepared {
             late_modules: self.late_modules(request),
             runtime: request.runtime.clone(),
             init: &self.init,
+            arguments: copy.map_or_else(Vec::new, SelfCopy::known_arguments),
+            environment: copy.map_or_else(Vec::new, SelfCopy::known_environment),
             handover: self.old.class.handover,
             not_carried: &self.not_carried,
             time: self.time,
@@ -98,16 +104,17 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     let (old, image) = accept(request, opened, &mut choices)?;
     let mut old = with_init(request, old, &image, &mut choices)?;
     let class = old.class.clone();
+    let kept = kept::of(request, &class, &image).map_err(|e| e.or_file(&input.name))?;
+    let request = &kept.as_ref().map_or_else(|| request.clone(), |kept| kept.request(request));
 
     check_interpreter(&image, class.started.as_deref().unwrap_or("/init"))
         .map_err(|e| e.or_file(&input.name))?;
-    check_links(&image.tree).map_err(|e| e.or_file(&input.name))?;
     watch(Stage::Modules, 0, 0);
     maker::check_request(request)?;
     let ready = maker::ready_made(request)?;
-    let kernels = find_kernels(request, &image, ready.as_ref())?;
+    let kernels = find_kernels(request, &image, ready.as_ref(), kept.is_some())?;
     let architecture = architecture(&kernels, &class)?;
-    let (maker, choice) = maker::choose(request, &architecture, ready)?;
+    let (maker, choice) = maker::choose(request, &architecture, ready, kept)?;
     choices.push(choice);
     let Some((overlay, format)) = kernels.first().map(|kernel| (kernel.overlay, kernel.format)) else {
         return Err(Error::missing("no kernel to boot with was found in the image")
@@ -119,10 +126,8 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     old.facts = old.facts.in_pages_of(&machine.kernel, &image.tree);
     let block_size = request.block_size.unwrap_or_else(|| tuning::block_size(request, &old, &machine));
     choices.extend(choices::of(request, &kernels, block_size, encoding, &maker, overlay, &class));
-    let mut split = split::split(&image, &class, &kernels);
-    if format == RuntimeFormat::Squashfs {
-        check_squashfs_root(&split.runtime)?;
-    }
+    let mut split = divide(&image, &class, &kernels, &maker);
+    check_runtime(&split.runtime, format, &maker).map_err(|e| e.or_file(&input.name))?;
     if request.expand_modules {
         let why = expand::loader(&split.runtime)?;
         let done = expand::modules(&mut split.runtime, request.limits.max_unpacked, &|_| true)?;
@@ -152,9 +157,27 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         encoding,
         overlay,
         format,
+        compression: request.compression,
         init,
         choices,
     })
+}
+
+/// What goes where.
+fn divide(image: &Initrd, class: &Classification, kernels: &[Kernel], maker: &Maker) -> Split {
+    match maker {
+        Maker::Kept(kept) => in_place::divide(image, &kept.inside, kernels),
+        _ => split::split(image, class, kernels),
+    }
+}
+
+/// Fails if the runtime cannot be stored in its format.
+fn check_runtime(tree: &Tree, format: RuntimeFormat, maker: &Maker) -> Result<(), Error> {
+    match (format, maker) {
+        (_, Maker::Kept(_)) => Ok(()),
+        (RuntimeFormat::Squashfs, _) => check_squashfs_root(tree),
+        (RuntimeFormat::Btrfs, _) => check_links(tree),
+    }
 }
 
 /// Fails if the init is a script or a program whose interpreter Linux drops because of the order of the entries: the
@@ -200,7 +223,7 @@ fn check_links(tree: &Tree) -> Result<(), Error> {
     };
     let (path, links) = (display(&entry.path), tree.inode(entry.id).nlink);
     Err(Error::input(format!("/{path} has {links} hard links; the limit of btrfs is {LINK_MAX}"))
-        .hint("unpack the image and replace some of the links by copies or symlinks"))
+        .hint("use --runtime-format squashfs, which has no such limit, or replace some of the links by copies or symlinks"))
 }
 
 /// Fails if the image cannot be put back into what the old one came in.
@@ -231,12 +254,18 @@ fn check_outputs(request: &Request) -> Result<(), Error> {
 }
 
 /// The kernels that will boot the new image, with what each has to load to reach the runtime.
-fn find_kernels(request: &Request, image: &Initrd, ready: Option<&ReadyMade>) -> Result<Vec<Kernel>, Error> {
+fn find_kernels(
+    request: &Request,
+    image: &Initrd,
+    ready: Option<&ReadyMade>,
+    in_place: bool,
+) -> Result<Vec<Kernel>, Error> {
     let ready_made: Option<(String, &Tree)> =
         ready.map(|ready| (ready.path.display().to_string(), &ready.image.tree));
     let wanted = Wanted {
         format: request.format,
         overlay: request.overlay,
+        in_place,
         compression: request.compression,
         bcj: request.compression == Compression::Xz,
         runtime: &request.runtime,
@@ -353,13 +382,14 @@ fn accept(request: &Request, image: Opened, choices: &mut Vec<Choice>) -> Result
             choices.push(Choice::AssumedMonolith { maker, evidence: class.signs.clone() });
             class.verdict = Verdict::Monolith;
         }
+        Verdict::SystemInside(_) if request.runtime == RuntimeFrom::Retained => {}
         Verdict::SystemInside(_) => {
             return Err(Error::input(format!(
                 "is a small initramfs with its system in a file inside: nothing to convert ({})",
                 system_inside(&class)
             ))
             .file(&request.old)
-            .hint("to convert it all the same, add --assume-monolith"));
+            .hint(read_in_place(request, &image)));
         }
         Verdict::FrontEnd(maker) => {
             let why = evidence(&image.why);
@@ -376,6 +406,29 @@ fn accept(request: &Request, image: Opened, choices: &mut Vec<Choice>) -> Result
         return Err(Error::input("is not an initrd").file(&request.old));
     };
     Ok((Old { path: request.old.clone(), size, parts, class, facts }, initrd))
+}
+
+/// What is to be won for an initramfs whose system is in a file inside.
+fn read_in_place(request: &Request, image: &Opened) -> String {
+    let convert = "to convert the initramfs itself all the same, add --assume-monolith";
+    let facts = Facts::of(image, &TypicalKernel::TYPICAL);
+    let Some((facts, file)) = facts.zip(image.class.inside.first()) else { return convert.into() };
+    let machine = Machine::new(TypicalKernel::TYPICAL, request.cpus);
+    let inside = file.size.next_multiple_of(machine.kernel.page);
+    let after = Facts { unpacked: facts.unpacked.saturating_sub(inside), pinned: 0, retained: true, ..facts };
+    let (before, after) = (facts.minimum(&machine) >> 20, after.minimum(&machine) >> 20);
+    if after >= before {
+        return format!(
+            "the minimum RAM is {before} MiB (computed), and leaving {} where the boot loader puts it, with --runtime-from \
+             retained, would not lower it; {convert}",
+            file.path
+        );
+    }
+    format!(
+        "with Linux 6.8 or newer, --runtime-from retained leaves {} where the boot loader puts it instead of unpacking it: \
+         minimum RAM {after} MiB instead of {before} MiB (computed); {convert}",
+        file.path
+    )
 }
 
 /// Signs as a sentence.

@@ -165,7 +165,7 @@ fn front_end(request: &Request, prepared: &Prepared, built: &Built) -> FrontEndP
             encodings.dedup();
             (encodings, segments.iter().map(|s| s.unpacked).sum(), &[][..])
         }
-        Maker::Dracut(_) | Maker::BuiltIn => {
+        Maker::Dracut(_) | Maker::BuiltIn | Maker::Kept(_) => {
             (vec![prepared.encoding], built.front_end.cpio.len() as u64, &prepared.modules[..])
         }
     };
@@ -202,5 +202,5 @@ fn facts(request: &Request, prepared: &Prepared, output: &mut Output) -> Result<
     })?;
     // Also that of a squashfs which is not in the image.
     let block = u64::from(prepared.block_size);
-    Ok(Facts { packing: Some(Packing { compression: request.compression, block }), ..facts })
+    Ok(Facts { packing: Some(Packing { compression: prepared.compression, block }), ..facts })
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::common::{check_init, config, directories, not_carried, notes, plain};
+use super::common::{check_init, check_names, config, directories, modules, not_carried, notes};
 use super::{FrontEnd, Plan, guest};
 use crate::contract::{self, Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::error::Error;
@@ -68,10 +68,7 @@ pub fn cmdline(plan: &Plan) -> String {
 pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     check_runtime(&plan.runtime)?;
     check_init(plan.init)?;
-    for kernel in plan.kernels {
-        plain(&kernel.version)?;
-        kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
-    }
+    check_names(plan)?;
     let (directories, left_out) = directories(plan.tree);
     let program = guest::program(plan.machine)?;
     let cpio = archive(plan, &program, &directories)
@@ -110,18 +107,7 @@ fn archive(
     // The kernel's own initramfs has it too, unless it was built with another.
     newc.device("dev/console", 0o600, &Node::CharDevice(Device { major: 5, minor: 1 }))?;
     newc.file(paths::INIT, 0o755, program)?;
-    for kernel in plan.kernels {
-        let directory = format!("{}/{}", paths::MODULES, kernel.version);
-        newc.directory(&directory, 0o755)?;
-        let mut order = String::new();
-        for module in plan.divide(kernel).0 {
-            let file = format!("{}.ko", module.name);
-            newc.file(format!("{directory}/{file}"), 0o644, &module.elf)?;
-            order.push_str(&file);
-            order.push('\n');
-        }
-        newc.file(format!("{directory}/{}", paths::ORDER), 0o644, order.as_bytes())?;
-    }
+    modules(&mut newc, plan)?;
     let config = config(plan, contract::FrontEnd::BuiltIn, plan.time);
     newc.file(paths::CONFIG, 0o644, config.to_string().as_bytes())?;
     newc.file(paths::NOT_CARRIED, 0o644, &not_carried(plan))?;
@@ -165,6 +151,8 @@ mod tests {
             late_modules: true,
             runtime: RuntimeFrom::Initramfs,
             init: "/init",
+            arguments: Vec::new(),
+            environment: Vec::new(),
             handover: Handover::Bare,
             not_carried: &[],
             time: 7,

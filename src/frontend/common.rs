@@ -1,10 +1,11 @@
 //! What both kinds of boot initramfs have in common: everything that the guest reads.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use super::Plan;
 use crate::contract::{Config, FORMAT, FrontEnd, RuntimeFrom, checksum, paths};
 use crate::error::Error;
+use crate::initrd::NewcWriter;
 use crate::tree::{Inode, Node, Tree};
 
 /// The most directories of the runtime that a boot initramfs has: each takes a kibibyte of memory until the hand-over.
@@ -20,9 +21,29 @@ pub(super) fn config(plan: &Plan<'_>, front_end: FrontEnd, time: i64) -> Config 
         retained: plan.runtime == RuntimeFrom::Retained,
         runtime: plan.format,
         init: plan.init.to_owned(),
+        arguments: plan.arguments.clone(),
+        environment: plan.environment.clone(),
+        in_place: None,
         // newc holds 32 bits.
         time: Some(time.clamp(0, i64::from(u32::MAX))),
     }
+}
+
+/// The modules that the boot initramfs itself holds, by kernel, with the order in which they are loaded.
+pub(super) fn modules<W: Write>(newc: &mut NewcWriter<W>, plan: &Plan<'_>) -> io::Result<()> {
+    for kernel in plan.kernels {
+        let directory = format!("{}/{}", paths::MODULES, kernel.version);
+        newc.directory(&directory, 0o755)?;
+        let mut order = String::new();
+        for module in plan.divide(kernel).0 {
+            let file = format!("{}.ko", module.name);
+            newc.file(format!("{directory}/{file}"), 0o644, &module.elf)?;
+            order.push_str(&file);
+            order.push('\n');
+        }
+        newc.file(format!("{directory}/{}", paths::ORDER), 0o644, order.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The list of paths that were neither appended nor belong to the boot initramfs.
@@ -93,6 +114,18 @@ pub(super) fn plain(name: &str) -> Result<&str, Error> {
         && !name.starts_with(['.', '-'])
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-~".contains(&b));
     if fine { Ok(name) } else { Err(Error::input(format!("{name:?} is not a name of a kernel or module"))) }
+}
+
+/// Refuses names of kernels and modules that are not [`plain`].
+///
+/// # Errors
+/// [`crate::error::Kind::Input`].
+pub(super) fn check_names(plan: &Plan<'_>) -> Result<(), Error> {
+    for kernel in plan.kernels {
+        plain(&kernel.version)?;
+        kernel.modules.iter().try_for_each(|module| plain(&module.name).map(|_| ()))?;
+    }
+    Ok(())
 }
 
 /// Refuses an init that cannot be written into the configuration.

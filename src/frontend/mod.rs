@@ -5,6 +5,7 @@ pub mod built_in;
 mod common;
 pub mod dracut;
 pub(crate) mod guest;
+pub(crate) mod kept;
 
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ pub struct Plan<'a> {
     pub runtime: RuntimeFrom,
     /// The old init as an absolute path in the runtime (`/init` nearly always).
     pub init: &'a str,
+    /// Its arguments, if not those that the kernel gives.
+    pub arguments: Vec<String>,
+    /// Its environment besides what the kernel gives.
+    pub environment: Vec<(String, String)>,
     /// How to hand over to it.
     pub handover: Handover,
     /// Paths without a leading `/` that neither belong to the boot initramfs nor were appended by the user, such as the

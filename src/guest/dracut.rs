@@ -227,15 +227,11 @@ fn init_of(image: &Image) -> String {
 
 /// What the end of dracut's init does, but with the arguments and the environment that the kernel gave.
 fn hand_over(image: &Image) -> Result<()> {
-    let init = init_of(image);
     let state = State::read().map_err(failed("reading the kernel's arguments", "report this"))?;
     let _ = std::env::set_current_dir("/");
-    let Failure { what, hint } = handover::start(&Start {
-        init,
-        arguments: state.arguments,
-        environment: Some(state.environment),
-        handover: image.config.handover,
-    });
+    let start =
+        Start::new(&image.config, arguments::read().value("init"), state.arguments, state.environment);
+    let Failure { what, hint } = handover::start(&start);
     init::give_up(&what, &hint)
 }
 

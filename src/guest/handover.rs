@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use btrsquash::contract::{Handover, paths};
+use btrsquash::contract::{Config, Handover, paths};
 
 use crate::carry::Root;
 use crate::console::{Failure, Result, failed, failure};
@@ -20,9 +20,32 @@ pub(crate) struct Start {
     /// A path in the runtime.
     pub(crate) init: String,
     pub(crate) arguments: Vec<OsString>,
-    /// The environment that the kernel gave; `None` for that of this process.
-    pub(crate) environment: Option<Vec<(OsString, OsString)>>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) handover: Handover,
+}
+
+impl Start {
+    /// The init that the image was made to start, or `named` by init= on the command line, with the arguments and the
+    /// environment that the kernel gave. What a script of the old image prepared for its init is only for that.
+    pub(crate) fn new(
+        config: &Config,
+        named: Option<&str>,
+        given: Vec<OsString>,
+        mut environment: Vec<(OsString, OsString)>,
+    ) -> Self {
+        let mut arguments = given;
+        if named.is_none_or(|named| named == config.init) {
+            if !config.arguments.is_empty() {
+                arguments = config.arguments.iter().map(OsString::from).collect();
+            }
+            for (name, value) in &config.environment {
+                environment.retain(|(known, _)| known != name.as_str());
+                environment.push((name.into(), value.into()));
+            }
+        }
+        let init = named.unwrap_or(&config.init).to_owned();
+        Self { init, arguments, environment, handover: config.handover }
+    }
 }
 
 /// The mount point of the runtime.
@@ -68,10 +91,7 @@ fn switch(start: &Start) -> Result<Infallible> {
         sys::standard_streams(&console);
     }
     let mut command = Command::new(&start.init);
-    command.args(&start.arguments);
-    if let Some(environment) = &start.environment {
-        command.env_clear().envs(environment.iter().cloned());
-    }
+    command.args(&start.arguments).env_clear().envs(start.environment.iter().cloned());
     Err(failure(
         format!("starting {}: {}", start.init, command.exec()),
         "check that it is a program for this architecture and that its interpreter exists; init= names another",

@@ -15,6 +15,7 @@ pub(crate) const MS_NOSUID: c_ulong = 2;
 pub(crate) const MS_NODEV: c_ulong = 4;
 pub(crate) const MS_NOEXEC: c_ulong = 8;
 pub(crate) const MS_NOATIME: c_ulong = 1024;
+pub(crate) const MS_BIND: c_ulong = 4096;
 pub(crate) const MS_MOVE: c_ulong = 8192;
 pub(crate) const MS_STRICTATIME: c_ulong = 1 << 24;
 /// umount2(2): also where it is busy.

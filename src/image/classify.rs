@@ -145,6 +145,7 @@ impl Classification {
             && copy.script != init
         {
             (copy.kept, copy.program, copy.arguments) = (None, init.to_owned(), Vec::new());
+            copy.environment.clear();
         }
         Ok(self)
     }

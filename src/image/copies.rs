@@ -248,7 +248,29 @@ fn sum(tree: &Tree, roots: &[InodeId], excluded: &BTreeSet<InodeId>) -> u64 {
     bytes
 }
 
+/// Whether `text` is known, and can be written as a line.
+fn writable(text: &str) -> bool {
+    !text.contains(UNKNOWN) && !text.chars().any(char::is_control)
+}
+
 impl SelfCopy {
+    /// The arguments that the program gets; none if the script passes the kernel's on, or if not all are known.
+    #[must_use]
+    pub fn known_arguments(&self) -> Vec<String> {
+        if self.arguments.iter().all(|argument| writable(argument)) {
+            self.arguments.clone()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// What the script exported, as far as it is known.
+    #[must_use]
+    pub fn known_environment(&self) -> Vec<(String, String)> {
+        let pairs = self.environment.iter().filter(|(name, value)| writable(name) && writable(value));
+        pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// The command line of the program in the copy.
     #[must_use]
     pub fn command(&self) -> String {

@@ -1,5 +1,6 @@
 //! Any image, opened: what it is, what it carries, and what was appended to it.
 
+mod archives;
 pub mod classify;
 mod copies;
 mod distribution;
@@ -7,6 +8,7 @@ pub mod embedded;
 mod evidence;
 pub mod expand;
 mod handover;
+pub mod in_place;
 mod init;
 mod inside;
 mod open;

@@ -10,12 +10,17 @@ use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::container::{self, Input};
 use crate::error::Error;
+use crate::image::archives;
 use crate::image::classify::{Classification, InsideKind, Sign, Verdict, classify};
 use crate::image::embedded::{Body, Carried, carried, rootfs};
-use crate::image::overlay::Appended;
+use crate::image::in_place;
+use crate::image::overlay::{self, Appended};
 use crate::initrd::{self, Initrd, Limits};
 use crate::squashfs;
 use crate::tree::{Node, Tree, display};
+
+/// Squashfs images in one another are opened to this depth.
+const MAX_LAYERS: usize = 4;
 
 /// The format of a file system image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,12 @@ pub enum Format {
     Squashfs,
     /// btrfs.
     Btrfs,
+    /// ISO 9660.
+    Iso,
+    /// tar.
+    Tar,
+    /// cpio.
+    Cpio,
 }
 
 impl Format {
@@ -33,6 +44,9 @@ impl Format {
         match self {
             Self::Squashfs => "squashfs",
             Self::Btrfs => "btrfs",
+            Self::Iso => "ISO 9660",
+            Self::Tar => "tar",
+            Self::Cpio => "cpio",
         }
     }
 }
@@ -112,6 +126,8 @@ pub struct Opened {
     pub appended: Additional,
     /// Whether the image was converted and its runtime is elsewhere: the system is then that of the front-end.
     pub apart: bool,
+    /// The initramfs as it was before a conversion that left it as it is, with its system in a file inside.
+    pub kept: Option<Tree>,
     /// What the image is; `None` for a bare file system image.
     pub verdict: Option<Verdict>,
     /// What the system is.
@@ -178,7 +194,7 @@ pub fn read(
     let carried = carried(&initrd);
     layers.notes.extend(initrd.notes.iter().cloned().map(Note::Initrd));
     let apart = carried.is_none() && matches!(outer.verdict, Verdict::Converted(_));
-    let mut additional = Additional::default();
+    let (mut additional, mut kept) = (Additional::default(), None);
     let (system, class) = match &carried {
         None => {
             if apart {
@@ -198,7 +214,14 @@ pub fn read(
             let within = inside(name, &path);
             let runtime = layers.squashfs(inner, path, within)?;
             let system;
-            (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
+            let in_place = overlay::config(&initrd.tree).and_then(|(config, _)| config.in_place);
+            if let Some(path) = in_place {
+                let outer = layers.list.first().map(|layer| &layer.tree);
+                kept = outer.and_then(|outer| in_place::restore(&initrd.tree, &path, outer));
+                system = runtime;
+            } else {
+                (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
+            }
             let class = classify(&Initrd::of_tree(system.clone()));
             (system, class)
         }
@@ -212,6 +235,7 @@ pub fn read(
         system,
         appended: additional,
         apart,
+        kept,
         verdict: Some(outer.verdict),
         class,
         why: outer.signs,
@@ -261,6 +285,7 @@ fn bare(source: Arc<dyn ReadAt>, name: &Path, layers: Layers<'_>, system: Tree) 
         system,
         appended: Additional::default(),
         apart: false,
+        kept: None,
         verdict: None,
         class,
         why: Vec::new(),
@@ -292,6 +317,9 @@ impl Layers<'_> {
             Some((path, file)) if btrfs::is_btrfs(file.as_ref()) => {
                 self.btrfs(file, path.to_owned(), inside(&name, path))
             }
+            Some((path, file)) if squashfs::is_squashfs(file.as_ref()) && self.list.len() < MAX_LAYERS => {
+                self.squashfs(file, path.to_owned(), inside(&name, path))
+            }
             Some((path, _)) => {
                 self.notes.push(Note::NotBtrfs(path));
                 Ok(tree)
@@ -305,15 +333,40 @@ impl Layers<'_> {
         if !matches!(class.verdict, Verdict::SystemInside(_)) {
             return None;
         }
-        let largest = class.inside.first().filter(|inside| !inside.compressed)?;
+        let largest = class.inside.first()?;
         let source: Arc<dyn ReadAt> = squashfs::file(outer, largest.id)?;
         let (path, within) = (largest.path.trim_start_matches('/').to_owned(), inside(name, &largest.path));
-        let found = match largest.kind {
-            InsideKind::Squashfs => self.squashfs(source, path, within),
-            InsideKind::Btrfs => self.btrfs(source, path, within),
+        let found = match (largest.kind, largest.compressed) {
+            (InsideKind::Squashfs, false) => self.squashfs(source, path, within),
+            (InsideKind::Btrfs, false) => self.btrfs(source, path, within),
+            (InsideKind::Tar, _) => self.archive(Format::Tar, source, largest.compressed, path, within),
+            (InsideKind::Iso, _) => self.archive(Format::Iso, source, largest.compressed, path, within),
+            (InsideKind::Cpio, _) => self.archive(Format::Cpio, source, largest.compressed, path, within),
             _ => return None,
         };
         found.map_err(|error| self.notes.push(Note::Unreadable(largest.path.clone(), error.to_string()))).ok()
+    }
+
+    /// Opens an archive or an ISO image, unpacked if need be.
+    fn archive(
+        &mut self,
+        format: Format,
+        mut source: Arc<dyn ReadAt>,
+        compressed: bool,
+        path: String,
+        name: PathBuf,
+    ) -> Result<Tree, Error> {
+        if compressed {
+            source = archives::unpacked(source, self.limits.max_unpacked)?;
+        }
+        let tree = match format {
+            Format::Tar => archives::tar(Arc::clone(&source))?,
+            Format::Iso => archives::iso(Arc::clone(&source))?,
+            _ => initrd::read(source.as_ref(), &name, self.limits, &|_| ())?.tree,
+        };
+        self.bounded(&tree, &name)?;
+        self.list.push(FileSystem { format, path, name, source, tree: tree.clone() });
+        Ok(tree)
     }
 
     /// Refuses a tree with more content than may be unpacked, holes left out. Files can share what is stored: a few blocks

@@ -107,7 +107,7 @@ pub fn split(initrd: &Initrd, class: &Classification, kernels: &[Kernel]) -> Spl
     Split { runtime, boot, runtime_parts, additions, left_out }
 }
 
-fn modules_of(kernel: &Kernel) -> BootPart {
+pub(super) fn modules_of(kernel: &Kernel) -> BootPart {
     let modules = &kernel.modules.modules;
     let from: Vec<String> =
         kernel.origin.iter().map(|origin| format!("{} from {}", origin.modules, origin.source)).collect();

@@ -1,5 +1,6 @@
 //! Writing a newc archive.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use cpio::newc::Builder;
@@ -14,6 +15,9 @@ pub struct NewcWriter<W> {
     inode: u32,
     written: u64,
     owner: (u32, u32),
+    /// The inode number and link count of the next entry, if it has hard links, and the inodes that have their content.
+    link: Option<(u32, u32)>,
+    linked: BTreeSet<u32>,
 }
 
 impl<W: Write> NewcWriter<W> {
@@ -25,6 +29,8 @@ impl<W: Write> NewcWriter<W> {
             inode: 0,
             written: 0,
             owner: (0, 0),
+            link: None,
+            linked: BTreeSet::new(),
         }
     }
 
@@ -41,6 +47,13 @@ impl<W: Write> NewcWriter<W> {
     /// Sets the time of the entries that follow, seconds since 1970.
     pub fn time(&mut self, time: i64) {
         self.time = u32::try_from(time.max(0)).unwrap_or(u32::MAX);
+    }
+
+    /// The next entry is one of `count` names of an inode, which `inode` tells from others; the first of them gets the
+    /// content (init/initramfs.c, `maybe_link`: Linux links the others to it). Numbers of their own follow after those
+    /// of entries without links.
+    pub const fn linked(&mut self, inode: u32, count: u32) {
+        self.link = Some((inode, count));
     }
 
     /// A directory with permission bits `mode`.
@@ -92,16 +105,21 @@ impl<W: Write> NewcWriter<W> {
             io::Error::new(io::ErrorKind::InvalidInput, "an entry of a newc archive holds less than 4 GiB")
         })?;
         self.inode += 1;
+        // In the upper half of the numbers, those of inodes with several names.
+        let (inode, links) = match self.link.take() {
+            Some((inode, count)) => (inode | 1 << 31, count),
+            None => (self.inode, if full_mode & mode::S_IFMT == mode::S_IFDIR { 2 } else { 1 }),
+        };
         let path = path.as_ref();
         // The crate accepts only text as a name, and the kernel any bytes: the real name is put in below.
         let name =
             format!("{}{}", "x".repeat(path.len()), "\0".repeat(padded_name.saturating_sub(path.len() + 1)));
         let mut builder = Builder::new(&name)
-            .ino(self.inode)
+            .ino(inode)
             .mode(full_mode)
             .uid(self.owner.0)
             .gid(self.owner.1)
-            .nlink(if full_mode & mode::S_IFMT == mode::S_IFDIR { 2 } else { 1 })
+            .nlink(links)
             .mtime(self.time);
         if let Node::CharDevice(device) | Node::BlockDevice(device) = node {
             builder = builder.rdev_major(device.major).rdev_minor(device.minor);
@@ -132,6 +150,8 @@ impl<W: Write> NewcWriter<W> {
     }
 
     fn entry(&mut self, path: &[u8], full_mode: u32, node: &Node, bytes: &[u8]) -> io::Result<()> {
+        let known = self.link.is_some_and(|(inode, _)| !self.linked.insert(inode));
+        let bytes = if known { &[] } else { bytes };
         self.header(path, full_mode, node, bytes.len() as u64, 0)?;
         self.put(bytes)?;
         self.pad()

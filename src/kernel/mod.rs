@@ -44,6 +44,8 @@ pub struct Wanted<'a> {
     pub format: Option<RuntimeFormat>,
     /// What makes the runtime writable; `None`: a device-mapper snapshot if the kernel has one, else overlayfs.
     pub overlay: Option<Overlay>,
+    /// Whether only the squashfs has to be mounted: the old initramfs does the rest.
+    pub in_place: bool,
     /// How the squashfs is packed.
     pub compression: Compression,
     /// Whether its xz is to use the branch filter of the architecture, if that is proven to work.

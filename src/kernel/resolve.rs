@@ -201,6 +201,9 @@ fn reach(
     for root in ["loop", "squashfs"] {
         missing.extend(closure.add(root)?);
     }
+    if wanted.in_place {
+        return Ok(Reached { format: RuntimeFormat::Squashfs, overlay: Overlay::Overlayfs, missing });
+    }
     let format = match (wanted.format, btrfs(closure, config)) {
         (Some(format), _) => format,
         (None, Btrfs::NotBuilt { option, config }) => {

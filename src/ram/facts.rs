@@ -72,7 +72,10 @@ impl Facts {
     #[must_use]
     pub fn in_pages_of(self, kernel: &Kernel, tree: &Tree) -> Self {
         let (unpacked, inodes) = pages(tree, kernel.page);
-        Self { unpacked, inodes, pinned: if self.pinned > 0 { unpacked } else { 0 }, ..self }
+        // All of a monolith, or a file inside.
+        let whole = self.pinned == self.unpacked;
+        let pinned = if whole { unpacked } else { self.pinned.next_multiple_of(kernel.page) };
+        Self { unpacked, inodes, pinned, ..self }
     }
 }
 

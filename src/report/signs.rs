@@ -163,12 +163,17 @@ fn file(inside: &Inside) -> String {
     )
 }
 
+/// What is not known of a script's words, as an ellipsis.
+fn shown(words: &str) -> String {
+    words.replace(char::REPLACEMENT_CHARACTER, "…")
+}
+
 fn copy(copy: &SelfCopy) -> Vec<String> {
     let SelfCopy { script, by, directory, file_system, .. } = copy;
     let mut said = vec![format!(
         "{script} copies {} of the image into a {file_system} on {directory} ({by}) and then starts {}",
         units::size(copy.bytes),
-        copy.command().replace(char::REPLACEMENT_CHARACTER, "…")
+        shown(&copy.command())
     )];
     if let Some(why) = copy.kept {
         said.push(format!(
@@ -187,27 +192,26 @@ fn copy(copy: &SelfCopy) -> Vec<String> {
         copy.program
     ));
     if !copy.arguments.is_empty() {
-        said.push(format!(
-            "warning: {} gets no arguments; {script} gave it: {}",
-            copy.program,
-            copy.command()
-        ));
+        said.push(if copy.known_arguments().is_empty() {
+            format!(
+                "{} gets the kernel's arguments; {script} gave it: {}",
+                copy.program,
+                shown(&copy.command())
+            )
+        } else {
+            format!("{} gets the arguments that {script} gave it: {}", copy.program, copy.command())
+        });
     }
-    if !copy.environment.is_empty() {
-        let list: Vec<String> =
-            copy.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        said.push(format!(
-            "warning: {} does not get what {script} exported: add {} to the kernel's command line, which passes it on",
-            copy.program,
-            list.join(" ")
-        ));
+    let environment = copy.known_environment();
+    if !environment.is_empty() {
+        let list: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        said.push(format!("{} gets what {script} exported: {}", copy.program, list.join(" ")));
     }
     if !copy.mounts.is_empty() {
         said.push(format!("warning: what {script} mounted is missing: {}", copy.mounts.join(", ")));
     }
     if !copy.others.is_empty() {
-        let list: Vec<String> =
-            copy.others.iter().map(|other| other.replace(char::REPLACEMENT_CHARACTER, "…")).collect();
+        let list: Vec<String> = copy.others.iter().map(|other| shown(other)).collect();
         said.push(format!("warning: other commands of {script} are skipped too: {}", list.join("; ")));
     }
     said

@@ -64,10 +64,12 @@ pub struct Options {
     pub time: u32,
     /// Whether xz may use the branch filters: the kernel that reads the image must have been built with them.
     pub bcj: bool,
+    /// Whether contents are stored as they are, because they are compressed already.
+    pub stored: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Xz, block_size: MAX_BLOCK_SIZE, time: 0, bcj: false }
+        Self { compression: Compression::Xz, block_size: MAX_BLOCK_SIZE, time: 0, bcj: false, stored: false }
     }
 }

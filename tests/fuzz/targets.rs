@@ -368,6 +368,7 @@ fn put(tree: &mut Tree, directory: InodeId, name: &str, node: Node) -> InodeId {
 const WANTED: Wanted<'_> = Wanted {
     format: None,
     overlay: None,
+    in_place: false,
     compression: Compression::Xz,
     bcj: true,
     runtime: &RuntimeFrom::Initramfs,
@@ -535,7 +536,7 @@ fn squashfs_seeds() -> Vec<Vec<u8>> {
     let text = "content that is the same for a while, ".repeat(2000).into_bytes();
     let mut seeds = Vec::new();
     for compression in Compression::ALL {
-        let options = squashfs::Options { compression, block_size: 4096, time: 1, bcj: false };
+        let options = squashfs::Options { compression, block_size: 4096, time: 1, bcj: false, stored: false };
         let Ok(mut out) = tempfile::tempfile() else { continue };
         let Ok(target) = out.try_clone() else { continue };
         if squashfs::write(&text, "LiveOS/rootfs.img", &[], &options, &Cores::new(1), target, &|_| ()).is_ok()

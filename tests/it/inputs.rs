@@ -75,6 +75,17 @@ fn every_other_kind_of_file_is_named_with_the_next_step() {
             "old portable",
             "cpio -H newc",
         ),
+        ("vmlinuz.efi", with(4, b"zimg"), "a Linux kernel (EFI zboot image)", "--kernel"),
+        ("cd.iso", with(32769, b"CD001"), "is an ISO 9660 image", "initrds on it: none; kernels: none"),
+        ("uImage", with(0, &[0x27, 5, 0x19, 0x56]), "a uImage, but the checksum", "mkimage -l"),
+        ("image.itb", with(0, &[0xd0, 0x0d, 0xfe, 0xed]), "a damaged device tree (FIT)", "dumpimage -l"),
+        ("vendor_boot.img", with(0, b"VNDRBOOT"), "an Android vendor boot image", "unpack_bootimg"),
+        ("disk.vmdk", with(0, b"KDMV"), "a VMware disk image", "give the initrd inside"),
+        ("fat", with(54, b"FAT1"), "a FAT file system", "Mount it"),
+        ("image.7z", with(0, b"7z\xbc\xaf\x27\x1c"), "a 7z archive", "unpack it"),
+        ("file.Z", with(0, &[0x1f, 0x9d]), "a file packed with compress", "cpio -H newc"),
+        ("tar.xz", packed(&with(257, b"ustar"), Encoding::Xz), "a tar archive inside", "cpio -o -H newc"),
+        ("picture.png", with(0, b"\x89PNG"), "a PNG picture", "give the initrd"),
         ("zip", with(0, b"PK\x03\x04"), "a zip archive", "unpack it"),
         ("page", b"<!DOCTYPE html><html>404</html>".to_vec(), "a web page", "fetch the image again"),
         ("text", b"only some text\n".to_vec(), "text", "give the initrd"),
@@ -83,22 +94,45 @@ fn every_other_kind_of_file_is_named_with_the_next_step() {
         ("zeros", vec![0; 5000], "nothing but zeros", "expected an initrd"),
         ("noise", with(0, &[7, 7, 7]), "data of an unknown kind", "give the initrd"),
     ];
+    let mut table = String::new();
     for (name, bytes, what, next) in kinds {
-        let path = write(dir.path(), name, bytes);
-        for command in [&["inspect"][..], &["convert", "--dry-run", "--front-end", "built-in"]] {
-            let output = btrsquash().args(command).arg(&path).output().unwrap();
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(3), "{name}: {said}");
+        write(dir.path(), name, bytes);
+        for said in what_is_said(dir.path(), name, &mut table) {
             assert!(said.contains(what) && said.contains(next), "{name}: {said}");
-            assert!(said.contains(name), "{name}: the file is not named: {said}");
-            assert!(!said.contains("0x") && !said.contains("\\x"), "{name}: {said}");
         }
     }
-    let output = inspect(dir.path());
-    assert!(text(&output.stderr).contains("is a directory"), "{output:?}");
+    std::fs::create_dir(dir.path().join("directory")).unwrap();
     run(Command::new("mkfifo").arg(dir.path().join("pipe")));
-    let output = inspect(&dir.path().join("pipe"));
-    assert!(text(&output.stderr).contains("is a pipe: expected a regular file"), "{output:?}");
+    for (name, what) in [("directory", "is a directory"), ("pipe", "is a pipe: expected a regular file")] {
+        for said in what_is_said(dir.path(), name, &mut table) {
+            assert!(said.contains(what), "{name}: {said}");
+        }
+    }
+    // What people read, in one table: tests/it/kinds-of-files.txt, made anew with UPDATE=1.
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/kinds-of-files.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, &table).unwrap();
+    }
+    assert_eq!(table, std::fs::read_to_string(&file).unwrap());
+}
+
+/// What inspect and convert --dry-run say of the file `name` in `dir`, in their words and as rows of `table`.
+fn what_is_said(dir: &Path, name: &str, table: &mut String) -> [String; 2] {
+    let commands = [&["inspect"][..], &["convert", "--dry-run", "--front-end", "built-in"]];
+    let [inspected, converted] = commands.map(|command| {
+        let output = btrsquash().current_dir(dir).args(command).arg(name).output().unwrap();
+        let said = text(&output.stderr);
+        assert!([Some(2), Some(3)].contains(&output.status.code()), "{name}: {said}");
+        assert!(said.contains(name), "{name}: the file is not named: {said}");
+        assert!(!said.contains("0x") && !said.contains("\\x"), "{name}: {said}");
+        said.strip_prefix("error: ").unwrap().to_owned()
+    });
+    if inspected == converted {
+        table.push_str(&format!("{name}\n    {inspected}\n"));
+    } else {
+        table.push_str(&format!("{name}\n    inspect: {inspected}\n    convert: {converted}\n"));
+    }
+    [inspected, converted]
 }
 
 #[test]

@@ -21,6 +21,7 @@ const RELEASE: &str = "6.1.0-50-amd64";
 const WANTED: Wanted<'_> = Wanted {
     format: None,
     overlay: None,
+    in_place: false,
     compression: Compression::Xz,
     bcj: true,
     runtime: &RuntimeFrom::Initramfs,

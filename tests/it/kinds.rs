@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::images::{bootable, inspect, json};
 use crate::support::newc::{Entry, archive, device, dir, file, symlink, trailer};
-use crate::support::{btrsquash, console, have, installer, kernel_package, reaches, run, sh};
+use crate::support::{
+    btrsquash, console, have, installer, kernel_package, newer_kernel_package, reaches, run, sh,
+};
 use serde_json::Value;
 
 /// An ELF file as far as anything looks.
@@ -264,8 +266,10 @@ fn the_program_to_start_is_what_the_script_starts_or_what_init_names() {
         let id = opened.tree.get(".btrsquash/config").unwrap();
         String::from_utf8(opened.tree.read(id, 4096).unwrap().unwrap()).unwrap()
     };
-    assert!(config(&[]).contains("init=/sbin/init\n"));
-    assert!(config(&["--init", "/sbin/other"]).contains("init=/sbin/other\n"));
+    let skipped = config(&[]);
+    assert!(skipped.contains("init=/sbin/init\n") && skipped.contains("environment=A=1\n"), "{skipped}");
+    let named = config(&["--init", "/sbin/other"]);
+    assert!(named.contains("init=/sbin/other\n") && !named.contains("environment="), "{named}");
     for (wrong, words) in
         [("/sbin/none", "is not in the image"), ("sbin/init", "absolute"), ("/etc/text", "executable")]
     {
@@ -342,9 +346,16 @@ fn a_system_in_a_file_inside_is_found_by_magic() {
                 .find(|part| part["name"] == "S: pinned")
                 .unwrap();
             assert_eq!(pinned["figure"]["value"], (body.len() as u64).next_multiple_of(4096), "{path}");
-            if kind == "squashfs" {
-                assert!(report["largest"].to_string().contains("usr/bin/noise"), "{path}: {report:#}");
+            if kind != "ext4" {
+                let largest = report["largest"].to_string();
+                assert!(
+                    largest.contains("usr/bin/noise") && largest.contains("1300000"),
+                    "{path}: {report:#}"
+                );
                 assert_eq!(report["layers"][0]["path"], path);
+                let motd = if path.contains(".tar") { "s/etc/motd" } else { "etc/motd" };
+                let read = run(btrsquash().arg("cat").arg(&image).arg(motd));
+                assert_eq!(read.stdout, b"hello\n", "{path}");
             }
             let output = btrsquash()
                 .arg("convert")
@@ -383,8 +394,8 @@ fn the_report_of_a_conversion_says_what_is_skipped() {
     for words in [
         "commands of /init are skipped too: modprobe special",
         "/var",
-        "no arguments",
-        "add INITRAMFS=1 to the kernel",
+        "/sbin/init gets the arguments that /init gave it: /sbin/init 5",
+        "/sbin/init gets what /init exported: INITRAMFS=1",
         "starts /sbin/init itself",
     ] {
         assert!(notes.contains(words), "{words}: {notes}");
@@ -411,7 +422,10 @@ fn copying_system(scratch: &Path, init: &str) -> Option<(PathBuf, PathBuf)> {
 #!/bin/sh
 mount -t proc proc /proc
 grep ' / ' /proc/mounts >/dev/console
-echo "FOUND: $(ls / | tr '\n' ' ') pid $$" >/dev/console
+mount -t sysfs sysfs /sys
+echo "FOUND: $(ls / | tr '\n' ' ') pid $$ environment $INITRAMFS arguments $*" >/dev/console
+grep loop /proc/partitions >/dev/console
+echo "READ-ONLY: $(cat /sys/block/loop0/ro /sys/block/loop1/ro | tr '\n' ' ')" >/dev/console
 echo READY >/dev/console
 while :; do sleep 100; done
 END
@@ -432,7 +446,7 @@ END
 #[test]
 fn a_system_that_copies_itself_boots_in_less_than_45_percent_of_the_memory() {
     let scratch = tempfile::tempdir().unwrap();
-    let openwrt = "DIRS=$(echo *)\nN=/new_root\nmkdir -p $N\nmount -t tmpfs tmpfs $N\ncp -pr $DIRS $N\nexec switch_root $N /sbin/init";
+    let openwrt = "export INITRAMFS=1\nDIRS=$(echo *)\nN=/new_root\nmkdir -p $N\nmount -t tmpfs tmpfs $N\ncp -pr $DIRS $N\nexec switch_root $N /sbin/init one";
     let Some((old, kernel)) = copying_system(scratch.path(), openwrt) else { return };
     let new = scratch.path().join("new.img");
     run(btrsquash().arg("convert").arg(&old).args(["--front-end", "built-in", "--quiet", "-o"]).arg(&new));
@@ -443,6 +457,12 @@ fn a_system_that_copies_itself_boots_in_less_than_45_percent_of_the_memory() {
     assert!(!booted, "{text}");
     let text = reaches(&new, &kernel, 392 * 45 / 100, "", "READY", &[]);
     assert!(text.contains(" / btrfs ") && text.contains("pid 1") && !text.contains("new_root"), "{text}");
+    assert!(text.contains("environment 1 arguments one"), "{text}");
+    // What an installer could take for disks: two that are read-only, and one no larger than the system.
+    assert!(text.contains("READ-ONLY: 1 1"), "{text}");
+    let size = text.lines().find(|line| line.trim_end().ends_with(" loop2")).unwrap();
+    let kib = size.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap();
+    assert!((20 << 10..1 << 20).contains(&kib), "{size}");
 }
 
 #[test]
@@ -461,4 +481,150 @@ fn a_system_that_copies_itself_through_a_pipe_boots_without_the_copy() {
         let found = text.lines().find(|line| line.contains("FOUND: ")).unwrap();
         assert!(text.contains(" / btrfs ") && !found.contains("sysroot"), "{text}");
     }
+}
+
+/// The words of the last line that starts with `mark`.
+fn last<'t>(text: &'t str, mark: &str) -> &'t str {
+    text.lines().filter_map(|line| line.split_once(mark)).next_back().unwrap_or_else(|| panic!("{text}")).1
+}
+
+#[test]
+fn a_system_in_a_file_inside_stays_where_the_boot_loader_puts_it() {
+    if !["mksquashfs", "cpio", "gzip"].into_iter().all(have) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    bootable(scratch.path());
+    // All that a tree holds: hard links, an /init that is a symlink, an early segment.
+    sh(
+        scratch.path(),
+        r"mkdir -p s/etc s/usr/bin; head -c 24000000 /dev/urandom >s/usr/bin/noise; echo hello >s/etc/motd
+        mksquashfs s root.squashfs -quiet -no-progress >/dev/null
+        cd tree; rm -r usr/share; cp ../root.squashfs root.squashfs; chmod 640 root.squashfs; mkdir -p lib/x sbin
+        printf '#!/bin/sh\nexec switch_root /sysroot /sbin/init\n' >lib/x/start; chmod 755 lib/x/start; rm init; ln -s lib/x/start init
+        : >usr/dracut-lib.sh; mkdir -p usr/lib; mv usr/dracut-lib.sh usr/lib
+        mkdir -p ../early/kernel/x86/microcode; echo microcode >../early/kernel/x86/microcode/GenuineIntel.bin
+        (cd ../early; find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 0:0) >../old.img
+        find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 7:8 | gzip -n >>../old.img",
+        &[],
+    );
+    let (old, new) = (scratch.path().join("old.img"), scratch.path().join("new.img"));
+    let refused = btrsquash().arg("convert").arg(&old).arg("--dry-run").output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(refused.status.code(), Some(3), "{words}");
+    for said in ["/root.squashfs holds", "--runtime-from retained", "MiB instead of", "(computed)"] {
+        assert!(words.contains(said), "{said}: {words}");
+    }
+    let report = json(&run(btrsquash()
+        .arg("convert")
+        .arg(&old)
+        .args(["--runtime-from", "retained", "--json", "-o"])
+        .arg(&new)));
+    let (before, after) = (&report["ram_before"], &report["ram_after"]);
+    assert!(after["minimum"]["value"].as_u64() < before["minimum"]["value"].as_u64(), "{report:#}");
+    assert!(report["notes"].to_string().contains("/root.squashfs"), "{report:#}");
+    assert!(report["front_end"]["notes"].to_string().contains("retain_initrd"), "{report:#}");
+    let shown = inspect(&new);
+    assert_eq!(shown["layers"][1]["kind"], "squashfs", "{shown:#}");
+    assert!(shown["largest"].to_string().contains("usr/bin/noise"), "{shown:#}");
+    let verified = json(&run(btrsquash().arg("verify").arg(&old).arg(&new).arg("--json")));
+    assert_eq!(verified["holds"], true, "{verified:#}");
+    // One byte of the file is noticed, and one of the initramfs.
+    let bytes = std::fs::read(&new).unwrap();
+    let squashfs = bytes.windows(4).position(|four| four == b"hsqs").unwrap();
+    let damaged = scratch.path().join("damaged.img");
+    let mut other = bytes;
+    other[squashfs + 600_000] ^= 1;
+    std::fs::write(&damaged, other).unwrap();
+    let output = btrsquash().arg("verify").arg(&old).arg(&damaged).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    sh(
+        scratch.path(),
+        r"cd tree; echo four >>etc/text
+        (cd ../early; find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 0:0) >../other.img
+        find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 7:8 | gzip -n >>../other.img",
+        &[],
+    );
+    let output = btrsquash().arg("verify").arg(scratch.path().join("other.img")).arg(&new).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    for option in [["--init", "/sbin/init"], ["--overlay", "dm"], ["--front-end", "dracut"]] {
+        let mut command = btrsquash();
+        command.arg("convert").arg(&old).args(["--runtime-from", "retained", "--dry-run"]).args(option);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(option[0]), "{output:?}");
+    }
+}
+
+/// The figures of `boot --find-min` in steps of 8 MiB: see src/docs/ram-model.md.
+#[test]
+fn dracuts_live_module_finds_its_squashfs_in_the_retained_initrd() {
+    let tools = ["dracut", "mksquashfs", "busybox", "dpkg-deb", "cpio", "gzip", "depmod"];
+    if !tools.into_iter().all(have) {
+        return;
+    }
+    let Some(package) = newer_kernel_package() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dracut-live-image");
+    sh(scratch.path(), r#""$1" "$PWD" "$2" >made 2>&1 || { cat made; exit 1; }"#, &[&script, &package]);
+    let [old, new, kernel] = ["initrd.img", "new.img", "vmlinuz"].map(|name| scratch.path().join(name));
+    assert!(inspect(&old)["largest"].to_string().contains("usr/share/noise"));
+    run(btrsquash().arg("convert").arg(&old).args(["--runtime-from", "retained", "--quiet", "-o"]).arg(&new));
+    run(btrsquash().arg("verify").arg(&old).arg(&new));
+    if !have("qemu-system-x86_64") {
+        return;
+    }
+    let live = "root=live:/root.img rd.live.image rd.live.overlay.overlayfs=1";
+    let text = reaches(&new, &kernel, 176, &format!("retain_initrd {live}"), "READY", &[]);
+    assert!(last(&text, "ROOT: ").starts_with("LiveOS_rootfs / overlay"), "{text}");
+    let (booted, text) = console(&old, &kernel, 176, live, "READY", &[]);
+    assert!(!booted, "{text}");
+}
+
+/// A real unified kernel image, made as the systemd-stub manual page shows, to its system under UEFI firmware.
+#[test]
+fn a_unified_kernel_image_boots_under_uefi_firmware() {
+    let firmware = ["/usr/share/OVMF/OVMF_CODE.fd", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"];
+    if !firmware.iter().all(|file| Path::new(file).is_file()) {
+        return crate::support::skip("ovmf or systemd-boot-efi is not installed");
+    }
+    if !["objcopy", "qemu-system-x86_64"].into_iter().all(have) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let Some((system, kernel)) = copying_system(scratch.path(), "exec /sbin/init") else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot-uki");
+    sh(scratch.path(), r#""$1" make old.efi "$2" "$3" 'console=ttyS0'"#, &[&script, &kernel, &system]);
+    let (old, new) = (scratch.path().join("old.efi"), scratch.path().join("new.efi"));
+    let arguments = ["--front-end", "built-in", "--compression", "lz4", "--quiet", "-o"];
+    run(btrsquash().arg("convert").arg(&old).args(arguments).arg(&new));
+    run(btrsquash().arg("verify").arg(&old).arg(&new));
+    let text = sh(scratch.path(), r#""$1" boot "$2" 512 READY 400"#, &[&script, &new]);
+    assert!(text.contains(" / btrfs ") && text.contains("pid 1"), "{text}");
+}
+
+#[test]
+fn more_hard_links_than_btrfs_has_go_into_a_squashfs_runtime() {
+    let scratch = tempfile::tempdir().unwrap();
+    let builtin =
+        ["loop", "btrfs", "squashfs", "overlay", "dm-snapshot"].map(|name| format!("kernel/{name}.ko\n"));
+    let mut entries = vec![dir("sbin"), dir("lib"), dir("lib/modules"), dir("lib/modules/6.12.0"), dir("d")];
+    entries.push(file("init", "#!/bin/sh\nexec /sbin/init\n").mode(0o755));
+    entries.push(file("lib/modules/6.12.0/modules.builtin", builtin.concat()));
+    let links = 65_536;
+    entries.extend((0..links).map(|number| file(format!("d/{number}"), "").link(7, links)));
+    entries.push(trailer());
+    let old = scratch.path().join("old.cpio");
+    std::fs::write(&old, archive(&entries)).unwrap();
+    let convert = |format: &str| {
+        let options =
+            ["--assume-monolith", "--dry-run", "--front-end", "built-in", "--runtime-format", format];
+        let output = btrsquash().arg("convert").arg(&old).args(options).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, words) = convert("btrfs");
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("65536 hard links") && words.contains("--runtime-format squashfs"), "{words}");
+    let (code, words) = convert("squashfs");
+    assert_eq!(code, Some(0), "{words}");
 }

@@ -27,6 +27,8 @@ fn plan<'a>(kernels: &'a [KernelModules], tree: &'a crate::tree::Tree, runtime: 
         overlay: Overlay::Overlayfs,
         runtime,
         init: "/init",
+        arguments: Vec::new(),
+        environment: Vec::new(),
         handover: Handover::Bare,
         not_carried: &[],
         time: 0,

@@ -5,6 +5,7 @@
 //! dmsquash-live.
 
 mod identify;
+mod in_place;
 mod media;
 pub(crate) mod mount;
 mod retained;
@@ -42,12 +43,15 @@ pub(crate) fn give_up(what: &str, hint: &str) -> ! {
 }
 
 fn boot() -> Result<Infallible> {
+    let mut made = Vec::new();
     for (source, target, kind, flags, data) in [
         ("proc", "/proc", "proc", sys::MS_NOSUID | sys::MS_NOEXEC | sys::MS_NODEV, ""),
         ("sysfs", "/sys", "sysfs", sys::MS_NOSUID | sys::MS_NOEXEC | sys::MS_NODEV, ""),
         ("devtmpfs", "/dev", "devtmpfs", sys::MS_NOSUID | sys::MS_STRICTATIME, "mode=0755"),
     ] {
-        let _ = fs::create_dir(target);
+        if fs::create_dir(target).is_ok() {
+            made.push(target);
+        }
         sys::mount_at(source, target, kind, flags, data).map_err(failed(
             format!("mounting {kind} on {target}"),
             "use a kernel with proc, sysfs and devtmpfs",
@@ -55,6 +59,9 @@ fn boot() -> Result<Infallible> {
     }
     let arguments = arguments::read();
     let image = Image::read(Path::new("/"));
+    if let Some(path) = &image.config.in_place {
+        return in_place::start(&arguments, path, &made, &modules::load(true));
+    }
     explain_ignored(&arguments);
     let overlayfs = image.config.runtime == RuntimeFormat::Squashfs
         || arguments::overlayfs(&arguments).unwrap_or(image.config.overlay == Overlay::Overlayfs);
@@ -71,13 +78,8 @@ fn boot() -> Result<Infallible> {
     for path in appended::carry(&image, &list)?.changed {
         detail(&arguments, format!("carried /{}", String::from_utf8_lossy(&path)));
     }
-    let init = arguments.value("init").unwrap_or(&image.config.init).to_owned();
-    let start = Start {
-        init,
-        arguments: std::env::args_os().skip(1).collect(),
-        environment: None,
-        handover: image.config.handover,
-    };
+    let given = std::env::args_os().skip(1).collect();
+    let start = Start::new(&image.config, arguments.value("init"), given, std::env::vars_os().collect());
     Err(handover::start(&start))
 }
 

@@ -76,7 +76,7 @@ pub(super) fn runtime(
 }
 
 /// Mounts the squashfs on `live`.
-fn squashfs_on(live: &Path, squashfs: &Squashfs, loaded: &Loaded) -> Result<()> {
+pub(super) fn squashfs_on(live: &Path, squashfs: &Squashfs, loaded: &Loaded) -> Result<()> {
     let source = squashfs.file.display();
     let device = block::loop_device(&squashfs.file, squashfs.offset, squashfs.size, false)
         .map_err(failed(format!("setting up a loop device for {source}{}", loaded.why()), loaded.hint()))?;
@@ -139,10 +139,15 @@ fn root_attributes(lower: &Path, upper: &Path) -> io::Result<()> {
 /// A device-mapper snapshot of the btrfs image.
 fn snapshot(arguments: &Arguments, origin: &Path, places: &Places, loaded: &Loaded) -> Result<()> {
     let cow = places.writable.join("overlay");
-    // Sparse: only what is written takes memory. dracut's default is 32 GiB.
+    // Sparse: only what is written takes memory. A transient snapshot keeps no metadata on the device: as large as its
+    // origin, it never fills up, and it does not look like a disk to install on.
     let size = arguments.value("rd.live.overlay.size").or_else(|| arguments.value("rd.overlay.size"));
-    let size = size.and_then(|mib| mib.parse::<u64>().ok()).unwrap_or(32 << 10);
-    File::create(&cow).and_then(|file| file.set_len(size << 20)).map_err(failed(
+    let size = size
+        .and_then(|mib| mib.parse::<u64>().ok())
+        .map_or_else(|| block::sectors(origin).map(|sectors| sectors * 512), |mib| Ok(mib << 20));
+    let size =
+        size.map_err(failed("asking for the size of the btrfs image", "report this: it should not happen"))?;
+    File::create(&cow).and_then(|file| file.set_len(size)).map_err(failed(
         "making the file for what is written",
         "set a smaller size with rd.live.overlay.size=MIB",
     ))?;

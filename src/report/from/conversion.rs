@@ -31,13 +31,14 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
     let mut notes: Vec<String> = found.notes.iter().map(note).collect();
     notes.extend(signs::remarks(&found.old.class));
     notes.extend(found.new.iter().flat_map(notes_of_new));
+    notes.extend(block_devices(found));
     notes.extend(found.new.iter().flat_map(|new| cpu_notes(found, new)));
     Conversion {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
         dry_run: found.new.is_none(),
         old: image_file(found.old.path.display().to_string(), found.old.size, &found.old.parts),
-        new: found.new.as_ref().map(|new| new_file(found.path.display().to_string(), new)),
+        new: found.new.as_ref().map(|new| new_file(found.path.display().to_string(), new, kept(found))),
         identity: Identity::from(&found.old.class),
         choices: found.choices.iter().map(choice).collect(),
         front_end: found.new.as_ref().map(|new| front_end(&new.front_end)),
@@ -58,10 +59,26 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
     }
 }
 
-fn new_file(path: String, new: &New) -> ImageFile {
-    let runtime = match new.runtime {
-        RuntimeFacts::Btrfs(_) => &format!("the runtime: {}, a btrfs file system", paths::ROOTFS),
-        RuntimeFacts::Squashfs(_) => "the runtime: the squashfs itself",
+/// The file inside that holds the system, if the old initramfs stays.
+fn kept(found: &convert::Conversion) -> Option<&str> {
+    found.choices.iter().find_map(|choice| match choice {
+        convert::Choice::FrontEnd(FrontEndKind::Kept, FrontEndReason::SystemInside(path)) => {
+            Some(path.as_str())
+        }
+        _ => None,
+    })
+}
+
+fn new_file(path: String, new: &New, kept: Option<&str>) -> ImageFile {
+    let starts = if kept.is_some() {
+        "the old one, without what is in the squashfs"
+    } else {
+        "mounts the runtime and starts the system's own init"
+    };
+    let runtime = match (kept, new.runtime) {
+        (Some(file), _) => &format!("{file}, which is read in place"),
+        (None, RuntimeFacts::Btrfs(_)) => &format!("the runtime: {}, a btrfs file system", paths::ROOTFS),
+        (None, RuntimeFacts::Squashfs(_)) => "the runtime: the squashfs itself",
     };
     let (inside, separate) = if new.separate.is_some() { (0, new.squashfs) } else { (new.squashfs, 0) };
     let total = new.parts.total + separate;
@@ -69,7 +86,7 @@ fn new_file(path: String, new: &New) -> ImageFile {
         ("early cpio", new.parts.early, "what the kernel reads before it unpacks anything, byte for byte"),
         (paths::SQUASHFS, inside, runtime),
         ("cpio around it", new.parts.squashfs_cpio - inside, "headers, padding, /etc/cmdline.d"),
-        ("boot initramfs", new.parts.front_end, "mounts the runtime and starts the system's own init"),
+        ("boot initramfs", new.parts.front_end, starts),
         ("boot configuration", new.parts.bootconfig, "unchanged, byte for byte"),
         ("kernel and headers", new.parts.around, "what the initrd is packed in, as in the old image"),
         (&format!("{}, separate", paths::SQUASHFS), separate, runtime),
@@ -145,7 +162,10 @@ fn choice(choice: &convert::Choice) -> Choice {
             let why = format!("what kernel {} can mount", kernels.join(", "));
             ("btrfs features", features.notes().join("; "), why)
         }
-        C::Squashfs { compression, block_size, chosen_for, bcj } => {
+        C::Squashfs { stored: true, .. } => {
+            ("squashfs", "not compressed".into(), "the file inside is compressed already".into())
+        }
+        C::Squashfs { compression, block_size, chosen_for, bcj, .. } => {
             let filter = if *bcj { ", branch filter for machine code" } else { "" };
             let why = match chosen_for {
                 Some(cpus) => format!("the block size with the lowest minimum RAM for {}", possible(*cpus)),
@@ -175,6 +195,7 @@ fn front_end_name(kind: &FrontEndKind) -> String {
         FrontEndKind::BuiltIn => "built-in".into(),
         FrontEndKind::Dracut(version) => format!("dracut {version}"),
         FrontEndKind::ReadyMade(path) => path.display().to_string(),
+        FrontEndKind::Kept => "the old initramfs".into(),
     }
 }
 
@@ -182,6 +203,9 @@ fn front_end_reason(kind: &FrontEndKind, reason: &FrontEndReason) -> String {
     match (kind, reason) {
         (FrontEndKind::ReadyMade(_), FrontEndReason::Requested) => "--front-end names this initramfs".into(),
         (_, FrontEndReason::Requested) => "requested with --front-end".into(),
+        (_, FrontEndReason::SystemInside(path)) => {
+            format!("it mounts its system, {path}, which is all that has to be moved")
+        }
         (_, FrontEndReason::Retained) => "only it reads a retained runtime in place".into(),
         (_, FrontEndReason::HostHasDracut) => "the host's dracut has dmsquash-live".into(),
         (_, FrontEndReason::OtherMachine { kernel, host }) => {
@@ -234,6 +258,26 @@ fn cpu_notes(found: &convert::Conversion, new: &New) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// The block devices that the running system shows, which an installer may list as disks.
+fn block_devices(found: &convert::Conversion) -> Option<String> {
+    let overlay = found.choices.iter().find_map(|choice| match choice {
+        convert::Choice::Overlay { overlay, .. } => Some(*overlay),
+        _ => None,
+    })?;
+    let btrfs = matches!(found.new.as_ref()?.runtime, RuntimeFacts::Btrfs(_));
+    Some(match (btrfs, overlay) {
+        (false, _) => "the running system shows one more block device, loop0, which is read-only".into(),
+        (true, Overlay::Overlayfs) => {
+            "the running system shows two more block devices, loop0 and loop1, which are read-only".into()
+        }
+        (true, Overlay::DeviceMapper) => {
+            "the running system shows four more block devices: loop0 and loop1, which are read-only, loop2 and dm-0, which \
+             is the root: an installer may list them as disks (--overlay overlayfs leaves the last two out)"
+                .into()
+        }
+    })
 }
 
 fn notes_of_new(new: &New) -> Vec<String> {

@@ -65,7 +65,7 @@ impl<'a> Blocks<'a> {
             }
             let arch = block.arch.filter(|_| self.options.bcj);
             let settings = Settings { dictionary: self.options.block_size, arch, thorough: block.thorough };
-            let packed = encoder.encode(&plain, &settings)?;
+            let packed = if self.options.stored { None } else { encoder.encode(&plain, &settings)? };
             let compressed = packed.is_some();
             done.push(Some(Packed { bytes: packed.unwrap_or(plain), compressed }));
         }

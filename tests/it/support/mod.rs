@@ -77,6 +77,19 @@ pub fn kernel_package() -> Option<PathBuf> {
     found
 }
 
+/// The `linux-image` package of the Debian 13 installer's kernel.
+pub fn newer_kernel_package() -> Option<PathBuf> {
+    let found = std::fs::read_dir(assets().join("d13")).ok().and_then(|dir| {
+        dir.flatten().map(|entry| entry.path()).find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-image-"))
+        })
+    });
+    if found.is_none() {
+        skip("no linux-image package of Debian 13 among the assets: run samples/fetch --all");
+    }
+    found
+}
+
 /// Runs a command to its end and panics with its output where it fails.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
