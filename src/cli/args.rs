@@ -213,6 +213,10 @@ pub struct Convert {
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,
+    /// Do not read back what was written: normally every block of the new image is read and its checksum verified before
+    /// the image gets its name
+    #[arg(long)]
+    pub no_verify_write: bool,
     /// Threads [default: one for each core]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,

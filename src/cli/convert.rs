@@ -72,6 +72,7 @@ const fn name(stage: Stage) -> &'static str {
         Stage::Layout => "laying out btrfs",
         Stage::Compress => "compressing the squashfs",
         Stage::Write => "writing the new image",
+        Stage::ReadBack => "reading it back",
     }
 }
 
@@ -133,6 +134,7 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         init: options.init.clone(),
         assume_monolith: options.assume_monolith,
         force: options.force,
+        read_back: !options.no_verify_write,
         threads: options.jobs.map_or(0, usize::from),
         dry_run: options.dry_run,
         limits: initrd::Limits {

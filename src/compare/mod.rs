@@ -22,6 +22,7 @@ pub use diff::{DiffOptions, Difference, SizeChange, Totals, diff};
 pub use fold::{Folded, Reason};
 pub use packages::{PackageChange, PackageComparison, PackageSide};
 pub use text::TextDifference;
+pub(crate) use verify::read_runtime;
 pub use verify::{Item, Note, Verification, verify};
 
 /// A property in which the inodes of a path can differ.

@@ -1,12 +1,14 @@
 //! Proves that a converted image holds what the kernel would have unpacked from the original.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use super::{Aspect, FileType, Links, Pair, ReadOrder, bytes, changes, trees};
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
+use crate::contract::paths::ROOTFS;
 use crate::error::Error;
 use crate::extract::Selection;
 use crate::image::expand::{self, Expanded};
@@ -330,6 +332,19 @@ fn same_bytes(left: &dyn ReadAt, a: Range<u64>, right: &dyn ReadAt, b: Range<u64
     size == b.end - b.start
 }
 
+/// Reads all of a squashfs that holds a runtime, which verifies the checksums of every block, and the btrfs inside.
+///
+/// # Errors
+/// If a block is damaged or cannot be read.
+pub(crate) fn read_runtime(squashfs: &Arc<dyn ReadAt>, name: &Path) -> Result<(), Error> {
+    let tree = squashfs::read(Arc::clone(squashfs), name)?;
+    let inner = tree.get(ROOTFS).and_then(|id| squashfs::file(&tree, id));
+    if let Some(inner) = &inner {
+        btrfs::scrub(Arc::clone(inner), name)?;
+    }
+    read_files(&tree, name, inner.map(|_| ROOTFS)).map(drop)
+}
+
 /// Reads all of the file systems of a runtime and verifies all their checksums.
 fn read_all(layers: &[FileSystem]) -> Result<Vec<Note>, Error> {
     let mut notes = Vec::new();
@@ -345,18 +360,18 @@ fn read_all(layers: &[FileSystem]) -> Result<Vec<Note>, Error> {
     }
     if let Some(layer) = outer {
         let just_read = btrfs.map(|layer| layer.path.as_str());
-        notes.push(Note::Squashfs(read_files(layer, just_read)?));
+        notes.push(Note::Squashfs(read_files(&layer.tree, &layer.name, just_read)?));
     }
     Ok(notes)
 }
 
 /// Reads every stored block of the files of a squashfs, except for the file that was `just_read`; says how many files
 /// there are.
-fn read_files(layer: &FileSystem, just_read: Option<&str>) -> Result<u64, Error> {
+fn read_files(tree: &Tree, name: &Path, just_read: Option<&str>) -> Result<u64, Error> {
     let mut buffer = vec![0; CHUNK];
     let mut files = 0;
-    for entry in layer.tree.walk() {
-        let Node::Regular(content) = &layer.tree.inode(entry.id).node else { continue };
+    for entry in tree.walk() {
+        let Node::Regular(content) = &tree.inode(entry.id).node else { continue };
         files += 1;
         if just_read.is_some_and(|path| path.as_bytes() == entry.path) {
             continue;
@@ -366,10 +381,10 @@ fn read_files(layer: &FileSystem, just_read: Option<&str>) -> Result<u64, Error>
         while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
             at = next;
             let len = (content.size - at).min(CHUNK as u64) as usize;
-            layer.tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
+            tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
                 Error::input(format!("/{} cannot be read from byte {at}", display(&entry.path)))
                     .caused_by(e)
-                    .file(&layer.name)
+                    .file(name)
             })?;
             at += len as u64;
         }
@@ -387,8 +402,6 @@ fn again(outer: &FileSystem, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::codec::Encoding;
     use crate::initrd::NewcWriter;

@@ -1,8 +1,9 @@
 //! Puts the parts together: the new image, and the files next to it when the runtime is kept separate.
 
 use std::fs::File;
-use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 
@@ -12,11 +13,12 @@ use super::layout::{self, Carry, Image};
 use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::{Layout, Request};
-use crate::bytes::ReadAt;
+use crate::bytes::{ReadAt, Slice, pieces};
+use crate::compare;
 use crate::contract::cmdline;
 use crate::contract::paths::CMDLINE;
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::frontend::{self, built_in, dracut};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
@@ -29,7 +31,7 @@ pub(super) struct Output {
     /// The initrd, if the image is something around it.
     pub(super) initrd: Option<File>,
     pub(super) parts: layout::Parts,
-    /// The files next to the image.
+    /// The files next to the image; the runtime is the first.
     beside: Vec<OutputFile>,
     /// Path and size in bytes of the runtime, when it is one of them.
     pub(super) runtime: Option<(PathBuf, u64)>,
@@ -94,6 +96,50 @@ pub(super) fn write(request: &Request, prepared: &Prepared, built: &Built) -> an
         separate(request, &prepared.machine, built, &mut output)?;
     }
     Ok(output)
+}
+
+/// Reads back what was written, before it gets its name: the boot initramfs byte for byte, and the runtime as verify does,
+/// with the checksums of every block. [`super::result::done`] reads the rest: it opens the image as inspect does.
+pub(super) fn read_back(request: &Request, built: &Built, output: &mut Output) -> Result<(), Error> {
+    let damaged = |path: &Path| {
+        Error::new(Kind::Io, "what was written is not what can be read back")
+            .file(path)
+            .hint("check the disk and the memory of this machine; nothing was kept of the new image")
+    };
+    let image = match &output.initrd {
+        Some(initrd) => initrd.try_clone().map_err(Error::temporary)?,
+        None => output.image.read_back()?,
+    };
+    let image: Arc<dyn ReadAt> = Arc::new(image);
+    let start = output.parts.early + output.parts.squashfs_cpio;
+    let mut at = 0;
+    let same = pieces(image.as_ref(), start..start + output.parts.front_end, |piece| {
+        let same = built.packed.get(at..at + piece.len()) == Some(piece);
+        at += piece.len();
+        if same { Ok(()) } else { Err(io::Error::other(format!("byte {} differs", start + at as u64))) }
+    });
+    same.map_err(|e| damaged(&request.new).caused_by(e))?;
+    let size = built.written.size;
+    let (squashfs, path): (Arc<dyn ReadAt>, &Path) = match (output.beside.first_mut(), &output.runtime) {
+        (Some(file), Some((path, _))) => (Arc::new(file.read_back()?), path),
+        _ => {
+            let offset = output.parts.squashfs_offset;
+            (Arc::new(Slice::new(image, offset..offset + size)), &request.new)
+        }
+    };
+    compare::read_runtime(&squashfs, path).map_err(|e| damaged(path).caused_by(e))
+}
+
+/// Changes a byte of the new image behind the writer's back, as a failing disk would.
+#[cfg(debug_assertions)]
+pub(super) fn flip_for_a_test(output: &mut Output) -> io::Result<()> {
+    let Some(at) = std::env::var("BTRSQUASH_TEST_FLIP").ok().and_then(|at| at.parse().ok()) else {
+        return Ok(());
+    };
+    let file = output.image.read_back().map_err(io::Error::other)?;
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, at)?;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[!byte[0]], at)
 }
 
 /// Writes the runtime and the boot loader entries to files of their own.

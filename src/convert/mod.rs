@@ -45,6 +45,12 @@ pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<(Conversion, V
     let built = build::build(request, &prepared, watch)?;
     watch(Stage::Write, 0, 0);
     let mut output = assemble::write(request, &prepared, &built)?;
+    #[cfg(debug_assertions)]
+    assemble::flip_for_a_test(&mut output)?;
+    if request.read_back {
+        watch(Stage::ReadBack, 0, 0);
+        assemble::read_back(request, &built, &mut output)?;
+    }
     let conversion = result::done(request, prepared, built, &mut output)?;
     input.check_unchanged()?;
     Ok((conversion, output.files()))

@@ -76,6 +76,8 @@ pub struct Request {
     pub assume_monolith: bool,
     /// Replace files that exist.
     pub force: bool,
+    /// Read back what was written before it gets its name.
+    pub read_back: bool,
     /// Threads that compress.
     pub threads: usize,
     /// Stop before the slow work and write nothing.
@@ -138,6 +140,8 @@ pub enum Stage {
     Compress,
     /// The new image is being written.
     Write,
+    /// What was written is being read back.
+    ReadBack,
 }
 
 /// Told how far a conversion is: the stage, bytes done and bytes in all (0 where unknown).

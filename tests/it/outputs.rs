@@ -293,3 +293,37 @@ fn an_image_is_no_more_readable_than_its_input() {
         assert_eq!(at(name).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
 }
+
+#[test]
+fn a_byte_that_changed_on_disk_is_found_and_no_output_appears() {
+    let dir = tempfile::tempdir().unwrap();
+    let convert = |layout: &str| {
+        let mut command = btrsquash();
+        command.arg("convert").arg(tiny()).args([
+            "--front-end",
+            "built-in",
+            "--quiet",
+            "--layout",
+            layout,
+            "-o",
+        ]);
+        command.arg(dir.path().join("new.img"));
+        command
+    };
+    run(&mut convert("combined"));
+    let image = std::fs::read(dir.path().join("new.img")).unwrap();
+    std::fs::remove_file(dir.path().join("new.img")).unwrap();
+    let start = image.windows(4).position(|bytes| bytes == b"hsqs").unwrap();
+    // In the squashfs's superblock, in its first block, in the boot initramfs.
+    for at in [start + 1, start + 200, image.len() - 2000] {
+        let output = convert("combined").env("BTRSQUASH_TEST_FLIP", at.to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{at}: {said}");
+        assert!(said.contains("new.img: what was written is not what can be read back"), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{at}: {said}");
+    }
+    // Without the check the damaged image appears.
+    let mut command = convert("combined");
+    run(command.arg("--no-verify-write").env("BTRSQUASH_TEST_FLIP", (start + 200).to_string()));
+    assert!(std::fs::read(dir.path().join("new.img")).unwrap() != image, "no byte was changed");
+}
