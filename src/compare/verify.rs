@@ -122,7 +122,7 @@ pub fn verify(old: &Opened, new: &Opened) -> Result<Verification, Error> {
             .hint("give the original first, then the converted image"));
     }
     let (mut expected, additions, early) = expected(old, new);
-    let system = new.kept.as_ref().unwrap_or(&new.system);
+    let system = new.whole();
     let expanded = expand(&mut expected, system)?;
     let (found, whole) = thread::scope(|scope| {
         let read = || read_all(&new.layers);

@@ -394,6 +394,12 @@ impl Layers<'_> {
 }
 
 impl Opened {
+    /// What the image unpacks to, as far as the original has it too: the initramfs that stayed as it was, or the system.
+    #[must_use]
+    pub fn whole(&self) -> &Tree {
+        self.kept.as_ref().unwrap_or(&self.system)
+    }
+
     /// Size of the file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -498,7 +498,7 @@ fn a_system_in_a_file_inside_stays_where_the_boot_loader_puts_it() {
     // All that a tree holds: hard links, an /init that is a symlink, an early segment.
     sh(
         scratch.path(),
-        r"mkdir -p s/etc s/usr/bin; head -c 24000000 /dev/urandom >s/usr/bin/noise; echo hello >s/etc/motd
+        r"mkdir -p s/etc s/usr/bin; head -c 60000000 /dev/urandom >s/usr/bin/noise; echo hello >s/etc/motd
         mksquashfs s root.squashfs -quiet -no-progress >/dev/null
         cd tree; rm -r usr/share; cp ../root.squashfs root.squashfs; chmod 640 root.squashfs; mkdir -p lib/x sbin
         printf '#!/bin/sh\nexec switch_root /sysroot /sbin/init\n' >lib/x/start; chmod 755 lib/x/start; rm init; ln -s lib/x/start init

@@ -95,7 +95,7 @@ pub fn verification(old: &Opened, new: &Opened, found: &compare::Verification) -
         missing: items(&found.missing),
         allowed: found.allowed.clone(),
         unexpected: items(&found.unexpected),
-        changed: found.changed.iter().map(|pair| changed(&found.expected, &new.system, pair)).collect(),
+        changed: found.changed.iter().map(|pair| changed(&found.expected, new.whole(), pair)).collect(),
         notes: found.notes.iter().map(note).collect(),
     }
 }
