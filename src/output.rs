@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::scratch::{self, NamedFile};
@@ -245,6 +246,25 @@ impl OutputFile {
     pub fn read_back(&mut self) -> Result<File, Error> {
         let file = self.file.flush().and_then(|()| self.file.get_ref().try_clone());
         file.map_err(|e| failed(&self.path, e))
+    }
+
+    /// The size and the SHA-256 of what was written so far.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] when it cannot be written or read again.
+    pub fn sha256(&mut self) -> Result<(u64, String), Error> {
+        let file = self.read_back()?;
+        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 1 << 16]);
+        loop {
+            match file.read_at(&mut buffer, size).map_err(|e| failed(&self.path, e))? {
+                0 => break,
+                len => {
+                    hash.update(&buffer[..len]);
+                    size += len as u64;
+                }
+            }
+        }
+        Ok((size, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// Writes all to disk, but gives it no name yet.

@@ -1,6 +1,7 @@
 //! `btrsquash convert`.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::cli::args::Convert;
 use anyhow::Context;
@@ -9,9 +10,10 @@ use btrsquash::convert::{FrontEndChoice, Layout, Request, Stage};
 use btrsquash::error::Error;
 use btrsquash::initrd;
 use btrsquash::output::{self, OutputFile};
-use btrsquash::report::{self, Format, Report, budget, from};
+use btrsquash::report::document::visible;
+use btrsquash::report::{self, Format, Report, WrittenFile, budget, from};
 
-use super::output::{ReportFiles, print_to};
+use super::output::{ReportFiles, note, print_to, write};
 use super::progress::Progress;
 
 /// Converts an image and reports.
@@ -19,6 +21,7 @@ use super::progress::Progress;
 /// # Errors
 /// Those of the conversion, and broken budgets.
 pub fn convert(options: &Convert) -> anyhow::Result<()> {
+    let start = Instant::now();
     let request = request(options)?;
     let inputs: Vec<&Path> = request.inputs().collect();
     let files = ReportFiles::new(
@@ -51,6 +54,10 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
     if let Some(new) = &conversion.new {
         conversion.budgets = limits.judge(new.size, conversion.ram_after.as_ref());
     }
+    for file in &mut outputs {
+        let (bytes, sha256) = file.sha256()?;
+        conversion.files.push(WrittenFile { path: file.path().display().to_string(), bytes, sha256 });
+    }
     let report = Report::Conversion(&conversion);
     // Everything that can fail comes before the files get their names, which they get together.
     outputs.extend(files.write(&report)?);
@@ -58,10 +65,17 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
         file.sync()?;
     }
     let image_on_stdout = outputs.iter().any(OutputFile::is_stdout);
-    if options.show.format() != Format::Text || !options.quiet {
-        print_to(&report, options.show.format(), image_on_stdout)?;
+    let text = options.show.format() == Format::Text;
+    if !text || !options.quiet {
+        print_to(&report, options.show, image_on_stdout)?;
     }
     output::commit(outputs)?;
+    if text && !options.quiet {
+        let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(line) = report::written(&conversion, milliseconds) {
+            if image_on_stdout { note(&line) } else { write(&format!("{}\n", visible(&line)))? }
+        }
+    }
     Ok(budget::check(&conversion.budgets)?)
 }
 

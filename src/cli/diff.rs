@@ -43,7 +43,7 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     });
     let report = Report::Difference(&difference);
     let outputs = files.write(&report)?;
-    print(&report, options.show.format())?;
+    print(&report, options.show)?;
     output::commit(outputs)?;
     budget::check(&difference.budgets)?;
     growth::check(difference.growth.as_ref())?;

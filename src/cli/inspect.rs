@@ -41,7 +41,7 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
         let limit = options.growth.max_growth.unwrap_or_default();
         growth::compare(file.display().to_string(), &before, &Sizes::from(&inspection), limit)
     });
-    print(&Report::Inspection(&inspection), options.show.format())?;
+    print(&Report::Inspection(&inspection), options.show)?;
     budget::check(&inspection.budgets)?;
     Ok(growth::check(inspection.growth.as_ref())?)
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use super::show::Show;
 use btrsquash::error::Error;
 use btrsquash::output::{Options, OutputFile, check_distinct, check_output};
 use btrsquash::report::document::visible;
@@ -60,32 +61,38 @@ pub const fn json_or_text(json: bool) -> Format {
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn print(report: &Report, format: Format) -> anyhow::Result<()> {
-    print_to(report, format, false)
+pub fn print(report: &Report, show: impl Into<Show>) -> anyhow::Result<()> {
+    print_to(report, show.into(), false)
 }
 
 /// As [`print`], but on stderr if stdout carries the image itself.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn print_to(report: &Report, format: Format, on_stderr: bool) -> anyhow::Result<()> {
+pub fn print_to(report: &Report, show: Show, on_stderr: bool) -> anyhow::Result<()> {
     if on_stderr {
-        let text = match format.exporter() {
+        let text = match show.format().exporter() {
             Some(exporter) => exporter.export(report)?,
-            None => Terminal { colour: colour(&io::stderr()), width: WIDTH }.export(report)?,
+            None => text(Terminal { colour: colour(&io::stderr()), width: WIDTH }, report, show.full)?,
         };
         // As with other messages, a closed stderr changes nothing.
         let _ = io::stderr().write_all(text.as_bytes());
         return Ok(());
     }
     let stdout = io::stdout();
-    let text = if let Some(exporter) = format.exporter() {
+    let text = if let Some(exporter) = show.format().exporter() {
         exporter.export(report)?
     } else {
         let width = rustix::termios::tcgetwinsize(&stdout).map_or(WIDTH, |size| usize::from(size.ws_col));
-        Terminal { colour: colour(&stdout), width: if width == 0 { WIDTH } else { width } }.export(report)?
+        let terminal = Terminal { colour: colour(&stdout), width: if width == 0 { WIDTH } else { width } };
+        text(terminal, report, show.full)?
     };
     write(&text)
+}
+
+/// The whole report or the answer alone.
+fn text(terminal: Terminal, report: &Report, full: bool) -> Result<String, Error> {
+    if full { terminal.export(report) } else { Ok(terminal.answer(report)) }
 }
 
 /// Writes `text` to stdout, up to where its reader closes the pipe.

@@ -26,6 +26,15 @@ pub struct Show {
     /// or CSV
     #[arg(long, conflicts_with = "json", value_parser = format_names())]
     pub format: Option<Format>,
+    /// Print the whole report as text, not only the answer
+    #[arg(long)]
+    pub full: bool,
+}
+
+impl From<Format> for Show {
+    fn from(format: Format) -> Self {
+        Self { json: false, format: Some(format), full: true }
+    }
 }
 
 impl Show {

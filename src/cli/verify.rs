@@ -29,7 +29,7 @@ pub fn verify(options: &Verify) -> anyhow::Result<ExitCode> {
     }
     let verification = from::verification(&old, &new, &found);
     drop(progress);
-    print(&Report::Verification(&verification), options.show.format())?;
+    print(&Report::Verification(&verification), options.show)?;
     // Differences are the result, not an error.
     Ok(ExitCode::from(u8::from(!verification.holds)))
 }

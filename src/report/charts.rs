@@ -76,7 +76,7 @@ pub(super) fn ram_top(curves: &[RamCurve]) -> u64 {
 
 fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
     let (w, h) = if width == Width::Wide { (560.0, 320.0) } else { (340.0, 270.0) };
-    let (left, right, up, low) = (10.0, 10.0, 12.0, if width == Width::Wide { 52.0 } else { 26.0 });
+    let (left, right, up, low) = (56.0, 10.0, 12.0, if width == Width::Wide { 52.0 } else { 26.0 });
     let (plot_w, plot_h) = (w - left - right, h - up - low);
     let y = |bytes: u64| up + plot_h - bytes as f64 / top.max(1) as f64 * plot_h;
     let count = curve.points.len();
@@ -89,6 +89,7 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         width.class(),
         escape(&title)
     );
+    scale(&mut out, top, &y, (left, w - right));
     for (bytes, name) in MACHINES.iter().filter(|(bytes, _)| *bytes <= top) {
         let boots = curve.minimum.is_none_or(|minimum| *bytes >= minimum);
         let (word, tone) = if boots { ("boots", "good") } else { ("too small", "bad") };
@@ -111,8 +112,9 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         let _ = write!(
             out,
             "<line class=\"least\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text class=\"label strong\" x=\"{left}\" y=\"{:.1}\">{}</text>",
+             <text class=\"label strong\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             w - right,
+            left + 4.0,
             at - 5.0,
             escape(&text)
         );
@@ -140,6 +142,100 @@ fn ram_at(curve: &RamCurve, top: u64, class: &str, width: Width) -> String {
         "<line class=\"axis\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{base:.1}\" y2=\"{base:.1}\"/></svg>",
         w - right
     );
+    out
+}
+
+/// The vertical axis: at most six values, with lines across the plot.
+fn scale(out: &mut String, top: u64, y: &dyn Fn(u64) -> f64, (left, right): (f64, f64)) {
+    let step = (23..48).map(|bit| 1_u64 << bit).find(|step| top / step <= 5).unwrap_or(top.max(1));
+    for value in (0..=5).map(|n| step * n).take_while(|value| *value <= top) {
+        let at = y(value);
+        let _ = write!(
+            out,
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 5.0,
+            at + 4.0,
+            if value == 0 { "0".to_owned() } else { whole(value) }
+        );
+    }
+}
+
+/// Memory without a decimal if it has none: `256 MiB`, `1 GiB`.
+fn whole(bytes: u64) -> String {
+    memory(bytes).replace(".0 ", " ")
+}
+
+/// The minimum RAM of each image as a bar against the sizes of machines, on a logarithmic scale: for the number of
+/// possible CPUs that the report is about, and below it for others.
+pub(super) fn machines(curves: &[RamCurve]) -> String {
+    Width::BOTH.iter().map(|&width| machines_at(curves, width)).collect()
+}
+
+/// The smallest memory on the scale of [`machines`].
+const SMALLEST: u64 = 64 << 20;
+
+fn machines_at(curves: &[RamCurve], width: Width) -> String {
+    let w = if width == Width::Wide { 1100.0 } else { 340.0 };
+    let (left, right, up) = (if width == Width::Wide { 150.0 } else { 78.0 }, 70.0, 6.0);
+    let largest = curves
+        .iter()
+        .flat_map(|curve| curve.by_cpus.iter().map(|(_, bytes)| *bytes).chain(curve.minimum))
+        .fold(4_u64 << 30, u64::max);
+    let span = (largest as f64 / SMALLEST as f64).log2();
+    let length =
+        |bytes: u64| ((bytes.max(SMALLEST) as f64 / SMALLEST as f64).log2() / span) * (w - left - right);
+    let rows: Vec<(usize, String, u64, bool)> = curves
+        .iter()
+        .enumerate()
+        .flat_map(|(i, curve)| {
+            let main = curve.minimum.map(|minimum| (i, curve.label.clone(), minimum, true));
+            let others =
+                curve.by_cpus.iter().map(move |(cpus, bytes)| (i, format!("{cpus} CPUs"), *bytes, false));
+            main.into_iter().chain(others)
+        })
+        .collect();
+    let height = |main: bool| if main { 30.0 } else { 18.0 };
+    let plot: f64 = rows.iter().map(|row| height(row.3)).sum();
+    let h = up + plot + 26.0;
+    let mut out = format!(
+        "<svg class=\"machines {}\" viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"Minimum RAM against machines; the tables below say the same\">",
+        width.class()
+    );
+    for (i, (bytes, name)) in MACHINES.into_iter().enumerate() {
+        let x = left + length(bytes);
+        // A phone has room for every other one.
+        let name = if width == Width::Narrow && i % 2 == 1 { "" } else { name };
+        let _ = write!(
+            out,
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{up}\" y2=\"{:.1}\"/>\
+             <text class=\"label\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>",
+            up + plot,
+            up + plot + 16.0
+        );
+    }
+    let mut y = up;
+    for (curve, label, bytes, main) in rows {
+        let (class, thick) = (if curve == 0 && curves.len() > 1 { "before" } else { "after" }, height(main));
+        let (bar, weight) = if main { (thick - 10.0, " strong") } else { (thick - 8.0, "") };
+        let middle = y + thick / 2.0;
+        let _ = write!(
+            out,
+            "<text class=\"label{weight}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"{class}{weight}\" x=\"{left}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{bar}\"/>\
+             <text class=\"label{weight}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            left - 8.0,
+            middle + 4.0,
+            escape(&label),
+            middle - bar / 2.0,
+            length(bytes).max(2.0),
+            left + length(bytes) + 6.0,
+            middle + 4.0,
+            super::units::mebibytes(bytes)
+        );
+        y += thick;
+    }
+    out.push_str("</svg>");
     out
 }
 

@@ -11,6 +11,8 @@ pub struct Document {
     pub subtitle: String,
     /// The rest, in order.
     pub blocks: Vec<Block>,
+    /// How many of the blocks are the answer, which a terminal shows without `--full`; `None`: all of them.
+    pub answer: Option<usize>,
 }
 
 /// How something is to be seen.
@@ -71,6 +73,8 @@ pub struct Table {
     pub columns: Vec<(String, Align)>,
     /// Rows.
     pub rows: Vec<Vec<Cell>>,
+    /// How many rows text shows; a page and JSON have all.
+    pub limit: Option<usize>,
 }
 
 impl Table {
@@ -80,7 +84,26 @@ impl Table {
             Some(name) => (name.to_owned(), Align::Right),
             None => ((*heading).to_owned(), Align::Left),
         };
-        Self { caption: caption.into(), columns: columns.iter().map(column).collect(), rows: Vec::new() }
+        Self {
+            caption: caption.into(),
+            columns: columns.iter().map(column).collect(),
+            rows: Vec::new(),
+            limit: None,
+        }
+    }
+
+    /// A table of which text shows only the first `limit` rows.
+    #[must_use]
+    pub const fn limited(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The rows that text shows, and how many it leaves out.
+    #[must_use]
+    pub fn shown(&self) -> (&[Vec<Cell>], usize) {
+        let shown = self.limit.unwrap_or(usize::MAX).min(self.rows.len());
+        (&self.rows[..shown], self.rows.len() - shown)
     }
 
     /// Adds a row.
@@ -130,6 +153,8 @@ pub struct RamCurve {
     pub minimum: Option<u64>,
     /// Whether `minimum` was measured.
     pub measured: bool,
+    /// The minimum in bytes for numbers of possible CPUs.
+    pub by_cpus: Vec<(u32, u64)>,
     /// Moments: name, bytes in use by the model, bytes measured.
     pub points: Vec<RamPoint>,
 }
@@ -145,8 +170,9 @@ pub struct RamPoint {
     pub measured: Option<u64>,
 }
 
-/// Machines of which people ask whether they boot: 256 MiB to 4 GiB.
-pub const MACHINES: [(u64, &str); 5] = [
+/// Machines of which people ask whether they boot: 128 MiB to 4 GiB.
+pub const MACHINES: [(u64, &str); 6] = [
+    (128 << 20, "128 MiB"),
     (256 << 20, "256 MiB"),
     (512 << 20, "512 MiB"),
     (1 << 30, "1 GiB"),
@@ -159,6 +185,8 @@ pub const MACHINES: [(u64, &str); 5] = [
 pub enum Block {
     /// Starts a part of the report.
     Section(String),
+    /// Starts a part of the report that a page shows folded.
+    Folded(String),
     /// A paragraph.
     Text(Cell),
     /// One line that says whether it is well.
@@ -211,9 +239,17 @@ pub enum Block {
 }
 
 impl Document {
+    /// Marks the end of the answer: everything after it is for `--full`, for pages and for files.
+    pub fn end_answer(&mut self) {
+        self.answer = Some(self.blocks.len());
+    }
     /// Adds a section heading.
     pub fn section(&mut self, title: impl Into<String>) {
         self.blocks.push(Block::Section(title.into()));
+    }
+    /// Adds the heading of a section that a page shows folded.
+    pub fn folded(&mut self, title: impl Into<String>) {
+        self.blocks.push(Block::Folded(title.into()));
     }
     /// Adds a paragraph.
     pub fn text(&mut self, text: impl Into<Cell>) {
@@ -228,7 +264,7 @@ impl Document {
     /// Adds a section with a list unless it is empty.
     pub fn notes(&mut self, title: &str, sentences: &[String]) {
         if !sentences.is_empty() {
-            self.section(title);
+            self.folded(title);
             self.blocks.push(Block::List(sentences.to_vec()));
         }
     }

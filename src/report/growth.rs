@@ -100,7 +100,7 @@ impl Sizes {
     /// [`crate::error::Kind::Usage`] if the file cannot be read or is no such report.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(file)
-            .map_err(|e| Error::usage("the baseline cannot be read").caused_by(e).file(file))?;
+            .map_err(|e| Error::usage("the report cannot be read").caused_by(e).file(file))?;
         let inspection = match serde_json::from_str::<Inspection>(&text) {
             Ok(report) => return Ok(Self::from(&report)),
             Err(error) => error,
@@ -112,7 +112,7 @@ impl Sizes {
                 parts: parts(&new.parts),
                 packages: None,
             }),
-            _ => Err(Error::usage(format!("the baseline has no sizes: {inspection}"))
+            _ => Err(Error::usage(format!("is not a report with sizes: {inspection}"))
                 .file(file)
                 .hint("make one with: btrsquash inspect IMG --json >FILE.json")),
         }

@@ -58,7 +58,7 @@ impl History {
         let mut page = Document {
             title: format!("History of {}", count(self.entries.len() as u64, "image")),
             subtitle: "size and minimum RAM, the oldest first".into(),
-            blocks: Vec::new(),
+            ..Document::default()
         };
         if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
             let mut tiles = vec![tile("file", first.size, last.size, size)];

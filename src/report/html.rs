@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::charts;
-use super::document::{Align, Bar, Block, Cell, MACHINES, RamCurve, Table, Tile, Tone, visible};
+use super::digest::{self, Digest};
+use super::document::{Align, Bar, Block, Cell, Document, MACHINES, RamCurve, Table, Tile, Tone, visible};
 use super::markup::escape;
 use super::{Exporter, Report, units};
 use crate::error::Error;
@@ -11,6 +12,9 @@ use crate::error::Error;
 /// A self-contained page.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Html;
+
+/// Rows of a table that are always shown, when it has more than a few beyond them.
+const ROWS: usize = 15;
 
 /// Nothing may be loaded and nothing may run, whatever an image's names hold: the policy is the second lock after
 /// escaping.
@@ -27,33 +31,41 @@ impl Exporter for Html {
             out,
             "<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<header><h1>{heading}</h1><p>{subtitle}</p></header>\n",
             title = escape(&document.title),
-            // Long paths break between directories.
-            heading = escape(&document.title).replace('/', "/<wbr>"),
+            heading = heading(&document.title),
             style = include_str!("style.css"),
             subtitle = escape(&document.subtitle)
         );
-        let (mut open, mut section) = (false, "");
+        let digest = Digest::of(report);
+        band(&digest, &mut out);
+        contents(&document, &mut out);
+        let (mut open, mut section, mut number) = ("", "", 0);
         for block in &document.blocks {
             match block {
-                Block::Section(title) => {
-                    let end = if open { "</section>\n" } else { "" };
-                    let _ = writeln!(out, "{end}<section><h2>{}</h2>", escape(title));
-                    open = true;
+                Block::Section(title) | Block::Folded(title) => {
+                    number += 1;
+                    let _ = write!(out, "{open}<section id=\"s{number}\">");
+                    open = if matches!(block, Block::Folded(_)) {
+                        let _ = writeln!(out, "<details><summary><h2>{}</h2></summary>", escape(title));
+                        "</details></section>\n"
+                    } else {
+                        let _ = writeln!(out, "<h2>{}</h2>", escape(title));
+                        "</section>\n"
+                    };
                     section = title;
                 }
                 Block::Tiles(list) => tiles(list, &mut out),
+                // The band says it.
+                Block::Verdict { text, .. } if digest.checks.iter().any(|check| check.text == *text) => {}
                 other => {
-                    if !open {
+                    if open.is_empty() {
                         out.push_str("<section>\n");
-                        open = true;
+                        open = "</section>\n";
                     }
                     render(other, section, &mut out);
                 }
             }
         }
-        if open {
-            out.push_str("</section>\n");
-        }
+        out.push_str(open);
         let _ = write!(
             out,
             "<footer>{} {}</footer>\n</main>\n</body>\n</html>\n",
@@ -64,9 +76,58 @@ impl Exporter for Html {
     }
 }
 
+/// The title: names of files stand out, the directories they are in do not. Long paths break between directories.
+fn heading(title: &str) -> String {
+    let part = |path: &str| {
+        let (directory, name) =
+            path.rsplit_once('/').map_or(("", path), |(directory, name)| (directory, name));
+        let directory = if directory.is_empty() {
+            String::new()
+        } else {
+            format!("<span class=\"dir\">{}/<wbr></span>", escape(directory).replace('/', "/<wbr>"))
+        };
+        format!("{directory}{}", escape(name))
+    };
+    title.split(" → ").map(part).collect::<Vec<_>>().join(" → ")
+}
+
+/// The answer across the page: what holds and what fails. Without a limit there is nothing to judge.
+fn band(digest: &Digest, out: &mut String) {
+    if digest.checks.is_empty() {
+        return;
+    }
+    let class = if digest.good() { "holds" } else { "fails" };
+    let _ = writeln!(
+        out,
+        "<div class=\"band {class}\" role=\"status\"><strong>{}</strong>\n<ul>",
+        escape(&digest::verdict(&digest.checks))
+    );
+    let (good, wrong): (Vec<_>, Vec<_>) = digest.checks.iter().partition(|check| check.good);
+    for check in wrong.into_iter().chain(good) {
+        let (mark, class) = if check.good { ("✓", "good") } else { ("✗", "bad") };
+        let _ = writeln!(out, "<li><span class=\"{class}\">{mark}</span> {}</li>", escape(&check.text));
+    }
+    out.push_str("</ul></div>\n");
+}
+
+/// Links to the sections.
+fn contents(document: &Document, out: &mut String) {
+    let titles = document.blocks.iter().filter_map(|block| match block {
+        Block::Section(title) | Block::Folded(title) => Some(title),
+        _ => None,
+    });
+    let links: Vec<String> = (1..)
+        .zip(titles)
+        .map(|(number, title): (u32, _)| format!("<a href=\"#s{number}\">{}</a>", escape(title)))
+        .collect();
+    if links.len() > 2 {
+        let _ = writeln!(out, "<nav aria-label=\"Contents\">{}</nav>", links.join(" "));
+    }
+}
+
 fn render(block: &Block, section: &str, out: &mut String) {
     match block {
-        Block::Section(_) | Block::Tiles(_) => {}
+        Block::Section(_) | Block::Folded(_) | Block::Tiles(_) => {}
         Block::Text(cell) => {
             let _ = writeln!(out, "<p{}>{}</p>", class(cell.tone), escape(&cell.text));
         }
@@ -143,8 +204,20 @@ fn tiles(tiles: &[Tile], out: &mut String) {
 }
 
 fn table(table: &Table, section: &str, out: &mut String) {
+    let more = table.rows.len().saturating_sub(ROWS);
+    if more <= ROWS / 2 {
+        return rows(table, &table.rows, section, out);
+    }
+    rows(table, &table.rows[..ROWS], section, out);
+    let _ = write!(out, "<details><summary>{} more</summary>", units::grouped(more as u64));
+    // The caption is there for those who hear the page.
+    rows(table, &table.rows[ROWS..], &table.caption, out);
+    out.push_str("</details>\n");
+}
+
+fn rows(table: &Table, rows: &[Vec<Cell>], section: &str, out: &mut String) {
     // A table with sentences in it becomes a list of cards on a phone; one of short cells stays a table.
-    let long = table.rows.iter().flatten().any(|cell| cell.text.chars().count() > 24);
+    let long = rows.iter().flatten().any(|cell| cell.text.chars().count() > 24);
     let stack = match (long, table.columns.len() > 2) {
         (true, true) => " class=\"stack\"",
         (true, false) => "",
@@ -165,7 +238,7 @@ fn table(table: &Table, section: &str, out: &mut String) {
         let _ = write!(out, "<th scope=\"col\"{}>{}</th>", side(*align), escape(name));
     }
     out.push_str("</tr></thead><tbody>\n");
-    for row in &table.rows {
+    for row in rows {
         out.push_str("<tr>");
         for (cell, (name, align)) in row.iter().zip(&table.columns) {
             let _ = write!(out, "<td{} data-h=\"{}\">{}</td>", side(*align), escape(name), toned(cell));
@@ -225,6 +298,12 @@ fn bars(caption: &str, bars: &[Bar], out: &mut String) {
             units::size(bar.total())
         );
     }
+    let _ = writeln!(
+        out,
+        "<div class=\"barline ticks\" aria-hidden=\"true\"><span></span><span><span>0</span><span>{}</span><span>{}</span></span><span></span></div>",
+        units::size(longest / 2),
+        units::size(longest)
+    );
     out.push_str("<ul class=\"legend\">");
     for name in &names {
         let _ = write!(out, "<li><span class=\"swatch c{}\"></span>{}</li>", colour(name), escape(name));
@@ -234,6 +313,11 @@ fn bars(caption: &str, bars: &[Bar], out: &mut String) {
 
 fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
     let top = charts::ram_top(curves);
+    let _ = writeln!(
+        out,
+        "<figure><figcaption>Minimum RAM against the memory of machines (logarithmic), for numbers of possible CPUs</figcaption>{}</figure>",
+        charts::machines(curves)
+    );
     let _ = writeln!(out, "<figure><figcaption>{}</figcaption><div class=\"panels\">", escape(caption));
     for (i, curve) in curves.iter().enumerate() {
         // A single image has nothing before it.

@@ -28,7 +28,7 @@ impl Exporter for Markdown {
 
 fn render(block: &Block, out: &mut String) {
     match block {
-        Block::Section(title) => out.push_str(&format!("## {}\n", escape(title))),
+        Block::Section(title) | Block::Folded(title) => out.push_str(&format!("## {}\n", escape(title))),
         Block::Text(cell) => out.push_str(&format!("{}\n", escape(&cell.text))),
         Block::Verdict { good, text } => {
             out.push_str(&format!("{} **{}**\n", if *good { "✅" } else { "❌" }, escape(text)));
@@ -91,7 +91,8 @@ fn table(table: &Table, out: &mut String) {
         out.push_str(if *align == Align::Right { "---:|" } else { "---|" });
     }
     out.push('\n');
-    for row in &table.rows {
+    let (rows, more) = table.shown();
+    for row in rows {
         out.push('|');
         for cell in row {
             let text = escape(&cell.text);
@@ -99,6 +100,9 @@ fn table(table: &Table, out: &mut String) {
             out.push_str(&format!(" {text} |"));
         }
         out.push('\n');
+    }
+    if more > 0 {
+        out.push_str(&format!("\n{}\n", escape(&super::terminal::more_rows(more))));
     }
 }
 

@@ -42,6 +42,7 @@ pub use json::{Json, SCHEMAS};
 pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
 pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
+pub use pages::written;
 pub use saved::Saved;
 pub use terminal::Terminal;
 pub use text::Text;

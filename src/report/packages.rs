@@ -145,7 +145,7 @@ impl PackageReport {
                 count(self.packages.len() as u64, "package"),
                 size(self.total_bytes)
             ),
-            blocks: Vec::new(),
+            ..Document::default()
         };
         page.section("Packages by bytes in the image");
         let columns = ["package", "version", ">in the image", ">share", ">unpacked", ">files"];

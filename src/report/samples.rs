@@ -186,6 +186,11 @@ pub(crate) fn conversion() -> Conversion {
         dry_run: false,
         old: old_image(),
         new: Some(new_image()),
+        files: vec![WrittenFile {
+            path: "initrd.btrsquash.img".into(),
+            bytes: 54_214_656,
+            sha256: "5d".repeat(32),
+        }],
         identity: identity(),
         choices: vec![Choice {
             what: "front-end".into(),

@@ -1,7 +1,7 @@
 //! The terminal: aligned, within the width of the window, coloured where the caller says so.
 
 use super::data::Directory;
-use super::document::{Align, Bar, Block, Cell, MACHINES, RamCurve, Table, Tile, Tone, visible};
+use super::document::{Align, Bar, Block, Cell, Document, MACHINES, RamCurve, Table, Tile, Tone, visible};
 use super::{Exporter, Report, units};
 use crate::error::Error;
 
@@ -22,21 +22,36 @@ const SMALL: u64 = 50;
 impl Exporter for Terminal {
     fn export(&self, report: &Report) -> Result<String, Error> {
         let document = report.document();
-        let mut page = Page {
-            out: String::new(),
-            section: String::new(),
-            colour: self.colour,
-            width: self.width.clamp(40, 100),
-        };
+        Ok(self.page(&document, &document.blocks))
+    }
+}
+
+impl Terminal {
+    /// The answer of a report alone, with a line that says how to see the rest.
+    #[must_use]
+    pub fn answer(&self, report: &Report) -> String {
+        let document = report.document();
+        let blocks = document.answer.and_then(|end| document.blocks.get(..end)).unwrap_or(&document.blocks);
+        let mut text = self.page(&document, blocks);
+        if blocks.len() < document.blocks.len() {
+            let mut page = Page { out: text, ..Page::new(*self) };
+            page.paragraph("--full shows the whole report", Tone::Dim, 2);
+            text = page.out;
+        }
+        text
+    }
+
+    fn page(&self, document: &Document, blocks: &[Block]) -> String {
+        let mut page = Page::new(*self);
         let title = page.paint(&visible(&document.title), "1");
         page.line(&title);
         if !document.subtitle.is_empty() {
             page.paragraph(&document.subtitle, Tone::Dim, 0);
         }
-        for block in &document.blocks {
+        for block in blocks {
             page.block(block);
         }
-        Ok(page.out)
+        page.out
     }
 }
 
@@ -49,6 +64,15 @@ struct Page {
 }
 
 impl Page {
+    fn new(terminal: Terminal) -> Self {
+        Self {
+            out: String::new(),
+            section: String::new(),
+            colour: terminal.colour,
+            width: terminal.width.clamp(40, 100),
+        }
+    }
+
     fn line(&mut self, text: &str) {
         self.out.push_str(text.trim_end());
         self.out.push('\n');
@@ -80,7 +104,7 @@ impl Page {
 
     fn block(&mut self, block: &Block) {
         match block {
-            Block::Section(title) => {
+            Block::Section(title) | Block::Folded(title) => {
                 self.section.clone_from(title);
                 let title = self.paint(&visible(title), "1;36");
                 self.line("");
@@ -168,7 +192,8 @@ impl Page {
         }
         let heading: Vec<Cell> =
             table.columns.iter().map(|(name, _)| Cell::toned(name.clone(), Tone::Dim)).collect();
-        for row in std::iter::once(&heading).chain(&table.rows) {
+        let (rows, more) = table.shown();
+        for row in std::iter::once(&heading).chain(rows) {
             let cells: Vec<Vec<String>> =
                 row.iter().zip(&widths).map(|(cell, &width)| wrap(&visible(&cell.text), width)).collect();
             for i in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
@@ -184,6 +209,9 @@ impl Page {
                 }
                 self.line(&line);
             }
+        }
+        if more > 0 {
+            self.paragraph(&more_rows(more), Tone::Dim, 2);
         }
     }
 
@@ -253,6 +281,11 @@ impl Page {
             }
         }
     }
+}
+
+/// What stands for the rows that are left out.
+pub(super) fn more_rows(more: usize) -> String {
+    format!("… and {} more; --json and --html list all", units::grouped(more as u64))
 }
 
 /// `value` of `whole` on a scale of `length`, rounded, at least 1 for what is not nothing.
@@ -337,7 +370,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
 fn fit(table: &Table, room: usize) -> Vec<usize> {
     const LEAST: usize = 12;
     let mut widths: Vec<usize> = table.columns.iter().map(|(name, _)| columns(name)).collect();
-    for row in &table.rows {
+    for row in table.shown().0 {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(columns(&visible(&cell.text)));
         }

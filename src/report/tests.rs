@@ -117,6 +117,70 @@ fn plain_text_fits_80_columns_and_holds_no_control_characters() {
 }
 
 #[test]
+fn the_answer_is_short_and_the_beginning_of_the_whole() {
+    with_all(&mut |name, report| {
+        let terminal = Terminal { colour: false, width: 80 };
+        let (answer, whole) = (terminal.answer(report), terminal.export(report).unwrap());
+        if ["conversion", "inspection", "difference"].contains(&name) {
+            let rest = "  --full shows the whole report\n";
+            assert!(whole.starts_with(answer.strip_suffix(rest).unwrap()), "{name}: {answer}");
+            assert!(answer.lines().count() <= 24, "{name}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn the_last_line_says_what_was_written_and_what_is_next() {
+    let line = written(&samples::conversion(), 12_300).unwrap();
+    assert!(
+        line.starts_with(
+            "wrote initrd.btrsquash.img: 54.2 MB, minimum RAM 226 MiB computed, in 12.3 s, SHA-256 5d5d"
+        ),
+        "{line}"
+    );
+    assert!(line.ends_with("; next: btrsquash verify initrd.gz initrd.btrsquash.img"), "{line}");
+}
+
+/// The contrast of two colours as WCAG 2 defines it.
+fn contrast(a: &str, b: &str) -> f64 {
+    let luminance = |colour: &str| -> f64 {
+        let digits = colour.trim_start_matches('#');
+        let digits: String =
+            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
+        let part = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
+    };
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+#[test]
+fn every_text_of_a_page_has_enough_contrast() {
+    let style = include_str!("style.css");
+    // Light, dark and print each set their own colours.
+    let themes: Vec<&str> =
+        style.split(":root {").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+    assert_eq!(themes.len(), 3);
+    for theme in themes {
+        let colour = |name: &str| {
+            theme
+                .split(';')
+                .find_map(|rule| rule.trim().strip_prefix(&format!("--{name}: ")))
+                .unwrap_or_else(|| panic!("{name}: {theme}"))
+        };
+        for text in ["ink", "soft", "good", "bad", "link"] {
+            for paper in ["paper", "card", "code"] {
+                let ratio = contrast(colour(text), colour(paper));
+                assert!(ratio >= 4.5, "{text} on {paper}: {ratio:.2} in {theme}");
+            }
+        }
+    }
+}
+
+#[test]
 fn colour_only_adds_colour() {
     with_all(&mut |_, report| {
         let plain = Terminal { colour: false, width: 80 }.export(report).unwrap();

@@ -24,7 +24,7 @@ fn sample() -> Vec<u8> {
 }
 
 fn inspect(file: &Path) -> Output {
-    btrsquash().arg("inspect").arg(file).stdin(Stdio::null()).output().unwrap()
+    btrsquash().arg("inspect").arg(file).arg("--full").stdin(Stdio::null()).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -193,7 +193,9 @@ fn what_linux_unpacks_before_it_stops_is_shown_and_converted_on_request() {
     // The same place and words on every run, and the sample's system is the one that is converted.
     let path = dir.path().join("garbage");
     let mut command = btrsquash();
-    command.args(["convert", "--dry-run", "--accept-partial", "--front-end", "built-in"]).arg(&path);
+    command
+        .args(["convert", "--dry-run", "--accept-partial", "--front-end", "built-in", "--full"])
+        .arg(&path);
     let done = text(&run(&mut command).stdout);
     assert!(done.contains("the last 15 bytes of the file are not unpacked"), "{done}");
 }
@@ -252,7 +254,7 @@ fn convert(inputs: &[&Path], new: &Path, more: &[&str]) -> String {
     command
         .arg("convert")
         .args(inputs)
-        .args(["--front-end", "built-in", "--force", "-o"])
+        .args(["--front-end", "built-in", "--full", "--force", "-o"])
         .arg(new)
         .args(more);
     text(&run(&mut command).stdout)

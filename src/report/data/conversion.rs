@@ -30,6 +30,18 @@ pub struct Portion {
     pub bytes: u64,
 }
 
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenFile {
+    /// The file, as the user named it.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
 /// What `convert` did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +56,9 @@ pub struct Conversion {
     pub old: ImageFile,
     /// The new image; with a split layout its files are its parts. `None` in a dry run.
     pub new: Option<ImageFile>,
+    /// The files of the new image; none in a dry run.
+    #[serde(default)]
+    pub files: Vec<WrittenFile>,
     /// What the original is.
     pub identity: Identity,
     /// What was chosen.

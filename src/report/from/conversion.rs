@@ -39,6 +39,7 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
         dry_run: found.new.is_none(),
         old: image_file(found.old.path.display().to_string(), found.old.size, &found.old.parts),
         new: found.new.as_ref().map(|new| new_file(found.path.display().to_string(), new, kept(found))),
+        files: Vec::new(),
         identity: Identity::from(&found.old.class),
         choices: found.choices.iter().map(choice).collect(),
         front_end: found.new.as_ref().map(|new| front_end(&new.front_end)),

@@ -25,8 +25,8 @@ fn moment_name(moment: &Moment) -> String {
 pub(in crate::report) fn boot(report: &BootReport) -> Document {
     let mut page = Document {
         title: report.image.clone(),
-        subtitle: String::new(),
         blocks: vec![Block::Verdict { good: report.booted, text: report.outcome.clone() }],
+        ..Document::default()
     };
     page.blocks.push(Block::Facts(vec![
         ("memory".into(), format!("{} MiB", report.ram_mib).into()),
@@ -63,8 +63,8 @@ pub(in crate::report) fn min(report: &MinReport) -> Document {
     };
     let mut page = Document {
         title: report.image.clone(),
-        subtitle: String::new(),
         blocks: vec![Block::Verdict { good, text }],
+        ..Document::default()
     };
     let mut facts: Vec<(String, Cell)> = Vec::new();
     if !report.why_less_fails.is_empty() {

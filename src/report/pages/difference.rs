@@ -24,7 +24,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     let mut page = Document {
         title: format!("{} → {}", report.old.image.path, report.new.image.path),
         subtitle: format!("{} → {}", report.old.verdict, report.new.verdict),
-        blocks: Vec::new(),
+        ..Document::default()
     };
     let mut tiles = vec![
         size_tile("file", report.old.image.size, report.new.image.size),
@@ -37,11 +37,13 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     }
     page.blocks.push(Block::Tiles(tiles));
     summary(&mut page, report);
-    budgets_section(&mut page, &report.budgets);
-    growth_section(&mut page, report.growth.as_ref());
+    verdicts(&mut page, &report.budgets, report.growth.as_ref());
+    answer_notes(&mut page, &report.notes);
+    page.end_answer();
     if let Some(packages) = &report.packages {
         packages_section(&mut page, packages);
     }
+    growth_section(&mut page, report.growth.as_ref());
     counts(&mut page, report);
 
     page.section("Size by part");
@@ -66,10 +68,11 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     ram_section(&mut page, &rams.iter().map(|(label, ram)| (*label, ram)).collect::<Vec<_>>());
 
     if !report.directories.is_empty() {
-        page.section("Directories that grew or shrank");
+        page.folded("Directories that grew or shrank");
         let mut table =
-            Table::new("Directories that grew or shrank", &["directory", ">before", ">after", ">change"]);
-        for directory in report.directories.iter().take(ROWS) {
+            Table::new("Directories that grew or shrank", &["directory", ">before", ">after", ">change"])
+                .limited(ROWS);
+        for directory in &report.directories {
             table.row([
                 directory.name.clone().into(),
                 size(directory.old).into(),
@@ -78,16 +81,14 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
             ]);
         }
         page.table(table);
-        more(&mut page, report.directories.len());
     }
     if !report.moved.is_empty() {
-        page.section(format!("Moved: {}", grouped(report.moved.len() as u64)));
-        let mut table = Table::new("Moved", &["from", "to", ">size"]);
-        for moved in report.moved.iter().take(ROWS) {
+        page.folded(format!("Moved: {}", grouped(report.moved.len() as u64)));
+        let mut table = Table::new("Moved", &["from", "to", ">size"]).limited(ROWS);
+        for moved in &report.moved {
             table.row([moved.from.clone().into(), moved.to.clone().into(), size(moved.bytes).into()]);
         }
         page.table(table);
-        more(&mut page, report.moved.len());
     }
     folded_section(&mut page, report);
     items_table(&mut page, "Added", &report.added);
@@ -134,10 +135,11 @@ fn packages_section(page: &mut Document, packages: &PackageDifferences) {
         ));
     }
     let columns = ["package", "before", "after", ">in the image", ">change"];
-    let mut table = Table::new("Packages", if packages.sizes { &columns[..] } else { &columns[..3] });
+    let mut table =
+        Table::new("Packages", if packages.sizes { &columns[..] } else { &columns[..3] }).limited(ROWS);
     let version = |side: &Option<PackageVersion>| side.as_ref().map_or("", |side| &side.version).to_owned();
     let bytes = |side: &Option<PackageVersion>| side.as_ref().map_or(0, |side| side.image_bytes);
-    for package in packages.list.iter().take(ROWS) {
+    for package in &packages.list {
         let (old, new) = (bytes(&package.old), bytes(&package.new));
         let mut row: Vec<Cell> = vec![
             package.name.clone().into(),
@@ -150,7 +152,6 @@ fn packages_section(page: &mut Document, packages: &PackageDifferences) {
         table.rows.push(row);
     }
     page.table(table);
-    more(page, packages.list.len());
 }
 
 /// What a release renamed and changed; what it only renamed is counted.
@@ -158,7 +159,7 @@ fn folded_section(page: &mut Document, report: &Difference) {
     if report.folded.is_empty() {
         return;
     }
-    page.section(format!("Renamed or replaced by the release: {}", grouped(report.folded.len() as u64)));
+    page.folded(format!("Renamed or replaced by the release: {}", grouped(report.folded.len() as u64)));
     let same = report.folded.iter().filter(|path| path.same).count() as u64;
     page.text(Cell::dim(format!(
         "{} under another path (merged /usr, kernel release, compressed modules), {} of another version (shared \
@@ -170,8 +171,9 @@ fn folded_section(page: &mut Document, report: &Difference) {
     let mut list: Vec<&FoldedPath> = report.folded.iter().filter(|path| !path.same).collect();
     list.sort_by_key(|path| std::cmp::Reverse(path.old_bytes.abs_diff(path.new_bytes)));
     let mut table =
-        Table::new("Renamed or replaced, with another content", &["path", ">before", ">after", ">change"]);
-    for path in list.iter().take(ROWS) {
+        Table::new("Renamed or replaced, with another content", &["path", ">before", ">after", ">change"])
+            .limited(ROWS);
+    for path in list {
         table.row([
             path.to.clone().into(),
             size(path.old_bytes).into(),
@@ -180,7 +182,6 @@ fn folded_section(page: &mut Document, report: &Difference) {
         ]);
     }
     page.table(table);
-    more(page, list.len());
 }
 
 fn counts(page: &mut Document, report: &Difference) {

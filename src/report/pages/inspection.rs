@@ -14,16 +14,17 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
             size(report.content),
             count(report.entries, "path")
         ),
-        blocks: Vec::new(),
+        ..Document::default()
     };
-    budgets_section(&mut page, &report.budgets);
-    growth_section(&mut page, report.growth.as_ref());
-    page.section("The image");
+    verdicts(&mut page, &report.budgets, report.growth.as_ref());
     let mut facts = identity_facts(&report.identity);
     if let Some(ram) = &report.ram {
         facts.push(("minimum RAM".into(), minimum(ram).into()));
     }
     page.blocks.push(Block::Facts(facts));
+    answer_notes(&mut page, &report.notes);
+    page.end_answer();
+    growth_section(&mut page, report.growth.as_ref());
 
     packages_section(&mut page, report);
     if !report.segments.is_empty() {

@@ -18,11 +18,15 @@ use super::units::{change, count, delta, grouped, mebibytes, memory, percent, si
 
 pub(super) use boot::{boot, min};
 pub(super) use conversion::conversion;
+pub use conversion::written;
 pub(super) use difference::difference;
 pub(super) use inspection::inspection;
 pub(super) use verification::verification;
 
-/// Rows of a listing that people read; JSON has all.
+/// Notes that the answer of a report shows.
+const NOTES: usize = 3;
+
+/// Rows of a listing that text shows; pages and JSON have all.
 const ROWS: usize = 40;
 
 fn identity_facts(identity: &Identity) -> Vec<(String, Cell)> {
@@ -150,6 +154,7 @@ fn curve(label: &str, ram: &Ram) -> RamCurve {
         label: label.to_owned(),
         minimum: Some(ram.best().value),
         measured: ram.best().origin == Origin::Measured,
+        by_cpus: ram.table.iter().map(|row| (row.cpus, row.plain.value)).collect(),
         points: ram.phases.iter().map(point).collect(),
     }
 }
@@ -295,37 +300,28 @@ fn items_table(document: &mut Document, title: &str, items: &[Item]) {
     if items.is_empty() {
         return;
     }
-    document.section(format!("{title}: {}", grouped(items.len() as u64)));
-    let mut table = Table::new(title, &["path", "what", ">size"]);
-    for item in items.iter().take(ROWS) {
+    document.folded(format!("{title}: {}", grouped(items.len() as u64)));
+    let mut table = Table::new(title, &["path", "what", ">size"]).limited(ROWS);
+    for item in items {
         let bytes = if item.kind == "file" { size(item.bytes) } else { String::new() };
         table.row([item.path.clone().into(), Cell::dim(item.kind.clone()), bytes.into()]);
     }
     document.table(table);
-    more(document, items.len());
 }
 
 fn changed_table(document: &mut Document, title: &str, changed: &[&Changed]) {
     if changed.is_empty() {
         return;
     }
-    document.section(format!("{title}: {}", grouped(changed.len() as u64)));
-    let mut table = Table::new(title, &["path", "what", "before → after"]);
-    for path in changed.iter().take(ROWS) {
+    document.folded(format!("{title}: {}", grouped(changed.len() as u64)));
+    let mut table = Table::new(title, &["path", "what", "before → after"]).limited(ROWS);
+    for path in changed {
         for (i, AspectChange { aspect, old, new }) in path.aspects.iter().enumerate() {
             let name = if i == 0 { path.path.clone() } else { String::new() };
             table.row([name.into(), aspect.name().into(), Cell::dim(format!("{old} → {new}"))]);
         }
     }
     document.table(table);
-    more(document, changed.len());
-}
-
-fn more(document: &mut Document, total: usize) {
-    if total > ROWS {
-        let rest = grouped((total - ROWS) as u64);
-        document.text(Cell::dim(format!("… and {rest} more; --json lists all")));
-    }
 }
 
 fn texts_section(document: &mut Document, title: &str, texts: &[TextDifference]) {
@@ -342,31 +338,39 @@ fn texts_section(document: &mut Document, title: &str, texts: &[TextDifference])
     }
 }
 
-fn budgets_section(document: &mut Document, budgets: &[Budget]) {
-    if budgets.is_empty() {
-        return;
+/// Every limit that was set, exceeded ones first.
+fn verdicts(document: &mut Document, budgets: &[Budget], found: Option<&Growth>) {
+    let mut list: Vec<(bool, String)> =
+        budgets.iter().map(|limit| (limit.kept, budget::sentence(limit))).collect();
+    if let Some(found) = found {
+        let wrong = growth::exceeded(found);
+        if wrong.is_empty() {
+            list.push((true, growth::summary(found)));
+        }
+        list.extend(wrong.into_iter().map(|(_, text)| (false, text)));
     }
-    document.section("Budgets");
-    for limit in budgets {
-        document.blocks.push(Block::Verdict { good: limit.kept, text: budget::sentence(limit) });
+    list.sort_by_key(|(good, _)| *good);
+    document.blocks.extend(list.into_iter().map(|(good, text)| Block::Verdict { good, text }));
+}
+
+/// The first notes, which may change what a reader does next; all of them are at the end of the report.
+fn answer_notes(document: &mut Document, notes: &[String]) {
+    let mut shown: Vec<String> = notes.iter().take(NOTES).cloned().collect();
+    if notes.len() > NOTES {
+        shown.push(format!("{} in the whole report", count((notes.len() - NOTES) as u64, "more note")));
+    }
+    if !shown.is_empty() {
+        document.blocks.push(Block::List(shown));
     }
 }
 
-/// What grew since the baseline: the limits that are exceeded, then the sizes.
+/// The sizes of parts and packages that changed since the baseline.
 fn growth_section(document: &mut Document, found: Option<&Growth>) {
     let Some(found) = found else { return };
     document.section(format!("Growth since {}", found.baseline));
-    let wrong = growth::exceeded(found);
-    if wrong.is_empty() {
-        document.blocks.push(Block::Verdict { good: true, text: growth::summary(found) });
-    }
-    for (_, text) in wrong {
-        document.blocks.push(Block::Verdict { good: false, text });
-    }
-    let mut table = Table::new("Growth by part and package", &["what", ">before", ">now", ">change"]);
-    for change in
-        found.changes.iter().filter(|c| matches!(c.subject, Subject::Part | Subject::Package)).take(ROWS)
-    {
+    let mut table =
+        Table::new("Growth by part and package", &["what", ">before", ">now", ">change"]).limited(ROWS);
+    for change in found.changes.iter().filter(|c| matches!(c.subject, Subject::Part | Subject::Package)) {
         let kind = if change.subject == Subject::Part { "part" } else { "package" };
         table.row([
             format!("{kind} {}", change.name).into(),
