@@ -76,7 +76,7 @@ enum Place {
 
 /// The error for a file that would be overwritten.
 fn exists(path: &Path) -> Error {
-    Error::usage("already exists").file(path).hint("choose another name with -o, or replace it with --force")
+    Error::usage("already exists").file(path).hint("choose another name, or replace the file with --force")
 }
 
 /// The error for an output that cannot be written.
@@ -114,7 +114,7 @@ pub fn check_distinct<'a>(
         let Some(identity) = identity(path) else { continue };
         match seen.insert(identity, (path, input)) {
             Some((other, true)) if !input => {
-                let what = format!("is the input {} itself", other.display());
+                let what = format!("is also the input {}", other.display());
                 return Err(Error::usage(what).file(path).hint("choose another name for the output"));
             }
             Some((other, false)) => {

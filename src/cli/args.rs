@@ -97,7 +97,7 @@ impl Command {
 /// Limits on what is read.
 #[derive(Debug, Args)]
 pub struct Limits {
-    /// Refuse images that unpack to more than this
+    /// Refuse images that unpack to more than SIZE, such as 16GiB
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = size)]
     pub max_unpacked: u64,
 }
@@ -105,11 +105,11 @@ pub struct Limits {
 /// Budgets that a result has to keep.
 #[derive(Debug, Args)]
 pub struct Budgets {
-    /// Fail (exit 1) when the image is larger than this
+    /// Fail (exit 1) if the image is larger than SIZE: bytes, or with a unit such as 60MB or 512MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
-    /// Fail (exit 1) when the minimum RAM is more than this: the measured figure given with --measured, else the computed one
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// Fail (exit 1) if the minimum RAM is more than SIZE, such as 256MiB: the measured one if it is known, else the computed one
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub max_ram: Option<u64>,
 }
 
@@ -223,7 +223,7 @@ pub struct Convert {
     /// Print no report and no progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// Make all checks and report what would be done, but write no image
+    /// Make all checks and report what would be done, but write no image: its size and RAM are not known then
     #[arg(long, conflicts_with_all = ["max_size", "max_ram", "measured"])]
     pub dry_run: bool,
     /// Limits on what is read.
@@ -510,6 +510,16 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// An amount of memory: a size of at least 1 MiB, so that a forgotten unit is noticed.
+fn memory(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < 1 << 20 => {
+            Err(format!("{bytes} bytes are less than any machine has: write {text}MiB?"))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
 /// A block size; `None`: the one that needs the least memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockSize(pub Option<u32>);
@@ -554,6 +564,8 @@ mod tests {
         assert!(size("99999999999T").is_err());
         assert_eq!(block_size("128K"), Ok(BlockSize(Some(131_072))));
         assert_eq!(block_size("auto"), Ok(BlockSize(None)));
+        assert_eq!(memory("100M"), Ok(100 << 20));
+        assert!(memory("100").unwrap_err().contains("100MiB?"));
         assert!(block_size("3K").is_err());
         assert!(block_size("2M").is_err());
     }

@@ -376,7 +376,8 @@ fn accept(request: &Request, image: Opened, choices: &mut Vec<Choice>) -> Result
         Verdict::Monolith => {}
         Verdict::Converted(maker) => {
             return Err(Error::input(format!("is already converted ({maker}): {}", evidence(&image.why)))
-                .file(&request.old));
+                .file(&request.old)
+                .hint("boot it as it is, or convert the original image"));
         }
         Verdict::FrontEnd(maker) | Verdict::SystemInside(maker) if request.assume_monolith => {
             choices.push(Choice::AssumedMonolith { maker, evidence: class.signs.clone() });

@@ -119,8 +119,8 @@ pub(super) fn weigh(signs: &[Sign]) -> i32 {
 }
 
 /// Initramfs generators, each with a path and perhaps the text in it by which it is known.
-const GENERATORS: [(&str, &str, Option<&str>); 15] = [
-    ("btrsquash built-in", crate::contract::paths::CONFIG, None),
+const GENERATORS: [(&str, &str, Option<&str>); 16] = [
+    ("btrsquash built-in", crate::contract::paths::CONFIG, Some("front-end=built-in")),
     ("initramfs-tools", "scripts/functions", None),
     ("dracut", "usr/lib/dracut-lib.sh", None),
     ("dracut", "lib/dracut-lib.sh", None),
@@ -135,6 +135,8 @@ const GENERATORS: [(&str, &str, Option<&str>); 15] = [
     ("initramfs-framework (Yocto)", "init.d/99-finish", None),
     ("mkosi-initrd or another with systemd", "etc/initrd-release", None),
     ("mkosi-initrd or another with systemd", "usr/lib/initrd-release", None),
+    // Format 1 did not name its maker: dracut has been ruled out.
+    ("btrsquash built-in", crate::contract::paths::CONFIG, None),
 ];
 
 /// Programs of installers that are in their image whole.

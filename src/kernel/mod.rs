@@ -155,8 +155,9 @@ impl KernelFile {
         }
         let mut unpacked = vmlinuz::Unpacked::default();
         let release = vmlinuz::release(&bytes, &mut unpacked).ok_or_else(|| {
-            Error::input("not a Linux kernel: it has neither a bzImage header nor a `Linux version` banner")
+            Error::input("not recognized as a kernel: it has neither a bzImage header nor a `Linux version` banner")
                 .file(path)
+                .hint("--kernel takes the kernel image (vmlinuz, linux) that boots with the initrd; a package goes to --modules")
         })?;
         Ok(Self { path: path.to_path_buf(), bytes, release, unpacked })
     }

@@ -55,7 +55,11 @@ impl fmt::Display for Lacking {
         }
         if !absent.is_empty() {
             let and = if denied.is_empty() { "" } else { "; " };
-            write!(f, "{and}{} neither in the image nor in --modules nor built in", are(&absent))?;
+            write!(
+                f,
+                "{and}{} missing: neither in the image, nor in --modules, nor built into the kernel",
+                are(&absent)
+            )?;
         }
         Ok(())
     }

@@ -182,16 +182,18 @@ impl<'a> Source<'a> {
             let mut head = Vec::new();
             file.by_ref().take(8).read_to_end(&mut head).map_err(usage)?;
             if !archive::is_package(&head) {
-                return Err(Error::usage("neither a directory nor a .deb nor an .rpm")
+                return Err(Error::usage("neither a directory, a .deb nor an .rpm")
                     .file(path)
-                    .hint("--modules takes an unpacked package, a lib/modules/VERSION, a root directory, a .deb or an .rpm"));
+                    .hint("--modules takes an unpacked package, a lib/modules/VERSION directory, the root directory of a system, a .deb or an .rpm"));
             }
             io::Seek::rewind(&mut file).map_err(usage)?;
             package(file, path, wanted)?
         };
         source.versions.retain(|_, files| !files.is_empty());
         if source.versions.is_empty() {
-            return Err(Error::missing("holds no kernel modules (no lib/modules/VERSION)").file(path));
+            return Err(Error::missing("holds no kernel modules (no lib/modules/VERSION)")
+                .file(path)
+                .hint("give the package with the modules of the kernel that boots the image, or its directory, to --modules"));
         }
         Ok(source)
     }

@@ -57,7 +57,7 @@ pub(super) fn find_all<'h>(haystack: &'h [u8], needle: &'h [u8]) -> impl Iterato
 pub(super) struct Unpacked(Option<Option<Vec<u8>>>);
 
 impl Unpacked {
-    /// The kernel in `file`, without its compression; `None` where none is recognised.
+    /// The kernel in `file`, without its compression; `None` if none is recognized.
     pub(super) fn get(&mut self, file: &[u8]) -> Option<&[u8]> {
         self.0.get_or_insert_with(|| unpack(file)).as_deref()
     }
@@ -67,7 +67,7 @@ fn is_kernel(bytes: &[u8]) -> bool {
     banner(bytes).is_some()
 }
 
-/// The kernel in `file`, without its compression; `None` if none is recognised.
+/// The kernel in `file`, without its compression; `None` if none is recognized.
 pub(crate) fn unpack(file: &[u8]) -> Option<Vec<u8>> {
     let payload = bzimage_payload(file).or_else(|| zboot_payload(file));
     if let Some(unpacked) = payload.map(decode).filter(|k| is_kernel(k)) {

@@ -160,7 +160,8 @@ pub fn exporter_for(file: &Path) -> Result<Box<dyn Exporter>, Error> {
         Some("html" | "htm") => Ok(Box::new(Html)),
         Some("csv") => Ok(Box::new(Csv)),
         Some("xml") => Ok(Box::new(Junit)),
-        _ => Err(Error::usage(format!("no report format goes by the name {}", file.display()))
-            .hint("end the file's name with .json, .txt, .md, .html, .csv or .xml")),
+        _ => Err(Error::usage("unknown report format")
+            .file(file)
+            .hint("use a name that ends in .json, .txt, .md, .html, .csv or .xml")),
     }
 }

@@ -120,7 +120,7 @@ pub fn machine(kernel: &Path) -> Result<Machine, Error> {
         let known: Vec<&str> = MACHINES.iter().map(|machine| machine.architecture).collect();
         let what = match architecture {
             Some(architecture) => format!("a kernel for {architecture}, which cannot be booted here"),
-            None => "not recognised as a kernel".to_owned(),
+            None => "not recognized as a kernel".to_owned(),
         };
         Error::input(what)
             .file(kernel)
@@ -173,7 +173,11 @@ pub fn accelerator(machine: &Machine, kernel: &Path) -> Result<Accelerator, Erro
                     }
                 }
                 Output::Ended => break Some("QEMU ends at once under KVM"),
-                Output::Nothing => break Some("the kernel says nothing for 8 seconds under KVM"),
+                Output::Nothing => {
+                    break Some(
+                        "the kernel said nothing within 8 seconds under KVM, so QEMU emulates the CPU",
+                    );
+                }
             }
         };
         match why {

@@ -310,7 +310,7 @@ fn what_cannot_be_booted_is_said_at_once() {
     assert_eq!(code, Some(2));
     let (code, _, output) = boot_small(&image, &image, &[]);
     assert_eq!(code, Some(3));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("not recognised as a kernel"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not recognized as a kernel"), "{output:?}");
     let (code, ..) = boot_small(Path::new("no-such-image"), &kernel, &[]);
     assert_eq!(code, Some(3));
     for wrong in [&["--find-min"][..], &["--measure"], &["--expect", "("], &["--expect", "x", "--from", "2"]]
