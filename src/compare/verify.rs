@@ -336,9 +336,9 @@ fn same_bytes(left: &dyn ReadAt, a: Range<u64>, right: &dyn ReadAt, b: Range<u64
 ///
 /// # Errors
 /// If a block is damaged or cannot be read.
-pub(crate) fn read_runtime(squashfs: &Arc<dyn ReadAt>, name: &Path) -> Result<(), Error> {
+pub(crate) fn read_runtime(squashfs: &Arc<dyn ReadAt>, holds_btrfs: bool, name: &Path) -> Result<(), Error> {
     let tree = squashfs::read(Arc::clone(squashfs), name)?;
-    let inner = tree.get(ROOTFS).and_then(|id| squashfs::file(&tree, id));
+    let inner = tree.get(ROOTFS).filter(|_| holds_btrfs).and_then(|id| squashfs::file(&tree, id));
     if let Some(inner) = &inner {
         btrfs::scrub(Arc::clone(inner), name)?;
     }

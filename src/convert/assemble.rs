@@ -13,6 +13,7 @@ use super::layout::{self, Carry, Image};
 use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::{Layout, Request};
+use super::result::RuntimeFacts;
 use crate::bytes::{ReadAt, Slice, pieces};
 use crate::compare;
 use crate::contract::cmdline;
@@ -127,7 +128,9 @@ pub(super) fn read_back(request: &Request, built: &Built, output: &mut Output) -
             (Arc::new(Slice::new(image, offset..offset + size)), &request.new)
         }
     };
-    compare::read_runtime(&squashfs, path).map_err(|e| damaged(path).caused_by(e))
+    // Of an initramfs that stays, the squashfs holds a file of any kind.
+    let btrfs = matches!(built.facts, RuntimeFacts::Btrfs(_));
+    compare::read_runtime(&squashfs, btrfs, path).map_err(|e| damaged(path).caused_by(e))
 }
 
 /// Changes a byte of the new image behind the writer's back, as a failing disk would.
