@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use btrsquash::codec::Compression;
 use btrsquash::contract::{Overlay, RuntimeFormat};
-use btrsquash::convert::{FrontEndChoice, Layout};
+use btrsquash::convert::{FrontEndChoice, Goal, Layout};
 use btrsquash::ram::DEFAULT_CPUS;
 use btrsquash::report::Format;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -130,9 +130,12 @@ pub struct Convert {
     /// The kernel that boots the image, if its version cannot be read from the image
     #[arg(long, value_name = "VMLINUZ")]
     pub kernel: Option<PathBuf>,
-    /// How the squashfs is compressed
-    #[arg(long, default_value_t = Compression::Xz, value_parser = one_of(&Compression::ALL.map(Compression::name), compression))]
-    pub compression: Compression,
+    /// Choose what is not given for the least RAM, the smallest image or the fastest boot
+    #[arg(long, value_name = "ram|size|speed", hide_possible_values = true, value_parser = one_of(&["ram", "size", "speed"], goal))]
+    pub optimize: Option<Goal>,
+    /// How the squashfs is compressed [default: xz, or zstd with --optimize speed]
+    #[arg(long, value_parser = one_of(&Compression::ALL.map(Compression::name), compression))]
+    pub compression: Option<Compression>,
     /// Block size of the squashfs: a power of two from 4K to 1M, or auto, the one with the lowest minimum RAM for --cpus
     #[arg(long, value_name = "auto|SIZE", default_value = "auto", value_parser = block_size)]
     pub block_size: BlockSize,
@@ -419,6 +422,11 @@ fn cpus(text: &str) -> Result<Cpus, String> {
 
 fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|e: btrsquash::error::Error| e.to_string())
+}
+
+fn goal(text: &str) -> Result<Goal, String> {
+    let goals = [Goal::Ram, Goal::Size, Goal::Speed];
+    goals.into_iter().find(|goal| goal.name() == text).ok_or_else(|| "expected ram, size or speed".into())
 }
 
 fn overlay(text: &str) -> Result<Overlay, String> {

@@ -133,6 +133,7 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         more: options.old.get(1..).unwrap_or_default().to_vec(),
         modules: options.modules.clone(),
         kernel: options.kernel.clone(),
+        optimize: options.optimize,
         compression: options.compression,
         block_size: options.block_size.0,
         cpus: options.cpus,

@@ -117,7 +117,7 @@ const XZ_DEPTH: u32 = 12;
 const XZ_DICTIONARY_MIN: u32 = 4096;
 
 /// The LZMA2 settings for blocks of the squashfs and for the boot initramfs, with a dictionary of at most so many bytes.
-/// What is small and in every image is worth the time that `thorough` takes.
+/// `thorough` takes the preset as it is: smaller and slower. What is small and in every image is worth the time.
 pub(crate) fn xz_options(dictionary: u32, thorough: bool) -> io::Result<LzmaOptions> {
     let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
     options.dict_size(dictionary.max(XZ_DICTIONARY_MIN));

@@ -157,6 +157,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
         bcj: bcj(prepared),
+        thorough: request.thorough(),
     };
     let into_cpio = request.layout == Layout::Combined;
     if into_cpio {

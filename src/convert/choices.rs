@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::maker::Maker;
-use super::request::Request;
+use super::request::{Goal, Request};
 use crate::btrfs::Features;
 use crate::codec::{Compression, Encoding};
 use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
@@ -44,8 +44,10 @@ pub enum Choice {
         compression: Compression,
         /// The block size in bytes.
         block_size: u32,
-        /// The number of possible CPUs for which the block size was chosen; `None` if the user named it.
-        chosen_for: Option<u32>,
+        /// Why this block size.
+        block_reason: BlockReason,
+        /// Whether xz searches longer for a smaller image.
+        thorough: bool,
         /// Whether xz uses the branch filter of the architecture.
         bcj: bool,
         /// Whether the content is stored as it is, because it is compressed already.
@@ -57,6 +59,22 @@ pub enum Choice {
     Handover(Handover, HandoverReason),
     /// Where the front-end finds the runtime.
     Runtime(RuntimeFrom),
+}
+
+/// Why a block size was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockReason {
+    /// `--block-size` names it.
+    Requested,
+    /// It needs the least memory.
+    LeastMemory {
+        /// With so many possible CPUs.
+        cpus: u32,
+        /// So many bytes less than the largest, by the model and an estimate of the image's size.
+        saved: u64,
+    },
+    /// It makes the smallest image.
+    Smallest,
 }
 
 /// A front-end.
@@ -79,6 +97,8 @@ pub enum FormatReason {
     Requested,
     /// It is the default.
     Default,
+    /// `--optimize` asks for a small image.
+    Optimized(Goal),
     /// A kernel was built without btrfs.
     NoBtrfs {
         /// The kernel.
@@ -105,7 +125,10 @@ impl FormatReason {
                 option: option.clone(),
                 config: config.clone(),
             },
-            None => Self::Default,
+            None => match (request.optimize, kernels.first().map(|kernel| kernel.format)) {
+                (Some(goal), Some(RuntimeFormat::Squashfs)) => Self::Optimized(goal),
+                _ => Self::Default,
+            },
         }
     }
 }
@@ -115,6 +138,8 @@ impl FormatReason {
 pub enum FrontEndReason {
     /// `--front-end` names it.
     Requested,
+    /// `--optimize` decides.
+    Optimized(Goal),
     /// It is the only one that reads a retained runtime in place.
     Retained,
     /// The old initramfs mounts its system, this file inside.
@@ -136,7 +161,7 @@ pub enum FrontEndReason {
 pub(super) fn of(
     request: &Request,
     kernels: &[Kernel],
-    block_size: u32,
+    (block_size, block_reason): (u32, BlockReason),
     encoding: Encoding,
     maker: &Maker,
     overlay: Overlay,
@@ -151,10 +176,11 @@ pub(super) fn of(
         choices.extend(of_runtime(request, kernels, overlay));
     }
     choices.push(Choice::Squashfs {
-        compression: request.compression,
+        compression: request.compression(),
         block_size,
-        chosen_for: request.block_size.is_none().then_some(request.cpus),
-        bcj: request.compression == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
+        block_reason,
+        thorough: request.thorough() && request.compression() == Compression::Xz,
+        bcj: request.compression() == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
         stored: kept.is_some_and(|kept| kept.stored),
     });
     if !matches!(maker, Maker::File(_)) {

@@ -59,7 +59,7 @@ impl Kept {
     pub(super) fn request(&self, request: &Request) -> Request {
         let block = self.stored.then_some(BLOCK);
         Request {
-            compression: self.compression.unwrap_or(request.compression),
+            compression: self.compression.or(request.compression),
             format: Some(RuntimeFormat::Squashfs),
             block_size: request.block_size.or(block),
             ..request.clone()

@@ -80,6 +80,12 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
         (Maker::Dracut(found), Choice::FrontEnd(kind, why))
     };
     let host = elf::host_machine();
+    if request.front_end == FrontEndChoice::Auto
+        && let Some(goal) = request.optimize
+        && reaches(request, machine)
+    {
+        return built_in(FrontEndReason::Optimized(goal));
+    }
     match &request.front_end {
         FrontEndChoice::Dracut { root: None } if !elf::runs(machine, host) => {
             Err(for_another_machine(machine))
@@ -100,6 +106,11 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
                 .map_err(|e| Error { hint: missing.hint.clone().or_else(|| e.hint.clone()), ..e }),
         },
     }
+}
+
+/// Whether the built-in boot initramfs is there for this machine and reaches the runtime.
+fn reaches(request: &Request, machine: &str) -> bool {
+    built_in::check(machine).and_then(|()| built_in::check_runtime(&request.runtime)).is_ok()
 }
 
 /// The host's dracut would pack the host's programs.

@@ -17,8 +17,8 @@ mod tuning;
 
 use std::io::Write;
 
-pub use choices::{Choice, FormatReason, FrontEndKind, FrontEndReason};
-pub use request::{FrontEndChoice, Layout, Request, Stage, Watch};
+pub use choices::{BlockReason, Choice, FormatReason, FrontEndKind, FrontEndReason};
+pub use request::{FrontEndChoice, Goal, Layout, Request, Stage, Watch};
 pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts};
 
 use crate::bytes::pieces;

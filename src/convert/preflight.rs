@@ -124,8 +124,16 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     let encoding = kernel::common_encoding(&kernels);
     let machine = tuning::machine(request, &kernels);
     old.facts = old.facts.in_pages_of(&machine.kernel, &image.tree);
-    let block_size = request.block_size.unwrap_or_else(|| tuning::block_size(request, &old, &machine));
-    choices.extend(choices::of(request, &kernels, block_size, encoding, &maker, overlay, &class));
+    let (block_size, block_reason) = tuning::block_size(request, &old, &machine);
+    choices.extend(choices::of(
+        request,
+        &kernels,
+        (block_size, block_reason),
+        encoding,
+        &maker,
+        overlay,
+        &class,
+    ));
     let mut split = divide(&image, &class, &kernels, &maker);
     check_runtime(&split.runtime, format, &maker).map_err(|e| e.or_file(&input.name))?;
     if request.expand_modules {
@@ -157,7 +165,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
         encoding,
         overlay,
         format,
-        compression: request.compression,
+        compression: request.compression(),
         init,
         choices,
     })
@@ -266,14 +274,21 @@ fn find_kernels(
         format: request.format,
         overlay: request.overlay,
         in_place,
-        compression: request.compression,
-        bcj: request.compression == Compression::Xz,
+        compression: request.compression(),
+        bcj: request.compression() == Compression::Xz,
         runtime: &request.runtime,
         drivers: &request.drivers,
         ready_made: ready_made.as_ref().map(|(name, tree)| (name.as_str(), *tree)),
     };
-    let kernels =
-        kernel::find(&image.tree, &image.segments, &request.modules, request.kernel.as_deref(), &wanted)?;
+    let find = |wanted: &Wanted<'_>| {
+        kernel::find(&image.tree, &image.segments, &request.modules, request.kernel.as_deref(), wanted)
+    };
+    // The smaller one, if every kernel can mount it.
+    let smaller = Wanted { format: Some(RuntimeFormat::Squashfs), ..wanted };
+    let kernels = match prefers_squashfs(request, &image.tree).then(|| find(&smaller)) {
+        Some(Ok(kernels)) => kernels,
+        _ => find(&wanted)?,
+    };
     if request.runtime == RuntimeFrom::Retained
         && let Some((kernel, why)) =
             kernels.iter().find_map(|k| k.retained.as_ref().err().map(|why| (&k.modules.version, why)))
@@ -282,6 +297,12 @@ fn find_kernels(
             .hint("use --runtime-from initramfs, which works with every kernel"));
     }
     Ok(kernels)
+}
+
+/// Whether a squashfs runtime is tried first: it has no metadata of btrfs.
+fn prefers_squashfs(request: &Request, tree: &Tree) -> bool {
+    let open = request.format.is_none() && request.overlay != Some(Overlay::DeviceMapper);
+    request.thorough() && open && tree.get(paths::LIVE).is_none()
 }
 
 /// Fails if a boot initramfs would not take a squashfs of this tree for the root itself: what mounts live images looks for

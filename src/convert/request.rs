@@ -33,6 +33,29 @@ pub enum Layout {
     Split,
 }
 
+/// What a conversion is made best at. It decides on everything that the user left open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The least memory.
+    Ram,
+    /// The smallest image.
+    Size,
+    /// The fastest boot.
+    Speed,
+}
+
+impl Goal {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ram => "ram",
+            Self::Size => "size",
+            Self::Speed => "speed",
+        }
+    }
+}
+
 /// What to convert, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -46,8 +69,10 @@ pub struct Request {
     pub modules: Vec<PathBuf>,
     /// The kernel that boots the image.
     pub kernel: Option<PathBuf>,
-    /// How the squashfs is compressed.
-    pub compression: Compression,
+    /// What the new image is made best at, if the user said.
+    pub optimize: Option<Goal>,
+    /// How the squashfs is compressed, if the user chose it.
+    pub compression: Option<Compression>,
     /// Block size of the squashfs in bytes; `None`: the one that needs the least memory.
     pub block_size: Option<u32>,
     /// Possible CPUs of the machines that the image is meant for.
@@ -89,6 +114,17 @@ pub struct Request {
 }
 
 impl Request {
+    /// How the squashfs is compressed.
+    pub(super) fn compression(&self) -> Compression {
+        let default = if self.optimize == Some(Goal::Speed) { Compression::Zstd } else { Compression::Xz };
+        self.compression.unwrap_or(default)
+    }
+
+    /// Whether size is worth time: of memory, the squashfs takes its size three times while it is unpacked.
+    pub(super) const fn thorough(&self) -> bool {
+        matches!(self.optimize, Some(Goal::Ram | Goal::Size))
+    }
+
     /// Every file that is read, the old image first; standard input is none.
     pub fn inputs(&self) -> impl Iterator<Item = &Path> {
         let front_end = match &self.front_end {

@@ -10,8 +10,9 @@ use super::layout;
 use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::Request;
-use crate::codec::Encoding;
+use crate::codec::{self, Encoding};
 use crate::error::Error;
+use crate::frontend;
 use crate::image::classify::Classification;
 use crate::image::split::Split;
 use crate::image::{self, Part};
@@ -28,6 +29,12 @@ pub enum Note {
     NoRdinit(String),
     /// Nothing in the given front-end shows that it can mount a live image.
     NoLiveModule(PathBuf),
+    /// What `--optimize ram` would do, which was not asked for.
+    LessMemory {
+        /// The minimum memory with the built-in front-end instead of dracut's and all else as it is, bytes, computed;
+        /// `None` if the front-end is the built-in one.
+        built_in: Option<u64>,
+    },
 }
 
 /// The old image.
@@ -148,11 +155,14 @@ pub(super) fn done(
         runtime: built.facts,
         facts,
     };
+    let less = less_memory(request, &prepared, &built, &new.facts)?;
+    let built_notes = built.notes;
     let next_steps =
         prepared.wrapper.as_ref().map_or_else(Vec::new, |wrapper| wrapper.next_steps(&request.new));
     let mut conversion = dry_run(request, prepared);
     conversion.notes.extend(next_steps.into_iter().map(Note::Found));
-    conversion.notes.extend(built.notes.into_iter().map(Note::Found));
+    conversion.notes.extend(built_notes.into_iter().map(Note::Found));
+    conversion.notes.extend(less);
     conversion.new = Some(new);
     Ok(conversion)
 }
@@ -184,6 +194,36 @@ fn front_end(request: &Request, prepared: &Prepared, built: &Built) -> FrontEndP
             .map(|kernel| (kernel.version.clone(), plan.divide(kernel).0.iter().map(size).collect()))
             .collect(),
         notes: built.front_end.notes.clone(),
+    }
+}
+
+/// The note on `--optimize ram`, unless the user said what the image is to be best at or chose all that it decides on.
+fn less_memory(
+    request: &Request,
+    prepared: &Prepared,
+    built: &Built,
+    facts: &Facts,
+) -> Result<Option<Note>, Error> {
+    let reached = frontend::built_in::check_runtime(&request.runtime).is_ok();
+    if request.optimize.is_some() || !reached {
+        return Ok(None);
+    }
+    match &prepared.maker {
+        Maker::BuiltIn if request.format.is_none() => Ok(Some(Note::LessMemory { built_in: None })),
+        Maker::Dracut(_) if frontend::built_in::check(&prepared.architecture).is_ok() => {
+            let cpio = frontend::built_in::build(&prepared.plan(request))?.cpio;
+            let packed = codec::compress_boot(&cpio, prepared.encoding, None)?;
+            let changed =
+                |all: u64, old: &[u8], new: &[u8]| (all + new.len() as u64).saturating_sub(old.len() as u64);
+            let other = Facts {
+                unpacked: changed(facts.unpacked, &built.front_end.cpio, &cpio),
+                file: changed(facts.file, &built.packed, &packed),
+                ..*facts
+            };
+            let (now, then) = (facts.minimum(&prepared.machine), other.minimum(&prepared.machine));
+            Ok((then < now).then_some(Note::LessMemory { built_in: Some(then) }))
+        }
+        Maker::BuiltIn | Maker::Dracut(_) | Maker::File(_) | Maker::Kept(_) => Ok(None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is chosen by the RAM model: the block size of the squashfs.
 
-use super::request::Request;
+use super::choices::BlockReason;
+use super::request::{Goal, Request};
 use super::result::Old;
 use crate::contract::RuntimeFrom;
 use crate::kernel;
@@ -20,10 +21,24 @@ pub(super) fn machine(request: &Request, kernels: &[kernel::Kernel]) -> Machine 
     Machine::new(kernels.max_by_key(|kernel| kernel.image).unwrap_or(Kernel::TYPICAL), request.cpus)
 }
 
-/// The block size with the lowest minimum memory on `machine`, by the model; the largest if the difference is small.
-pub(super) fn block_size(request: &Request, old: &Old, machine: &Machine) -> u32 {
+/// The block size, and why. Unless the user named it or the image is to be small, it is the one with the lowest minimum
+/// memory on `machine`, by the model; the largest if the difference is small.
+pub(super) fn block_size(request: &Request, old: &Old, machine: &Machine) -> (u32, BlockReason) {
+    if let Some(requested) = request.block_size {
+        return (requested, BlockReason::Requested);
+    }
+    if request.optimize == Some(Goal::Size) {
+        return (MAX_BLOCK_SIZE, BlockReason::Smallest);
+    }
+    let (best, saved) = least_memory(request, old, machine);
+    (best, BlockReason::LeastMemory { cpus: request.cpus, saved })
+}
+
+/// That block size, and how much less memory is needed than with the largest, bytes.
+fn least_memory(request: &Request, old: &Old, machine: &Machine) -> (u32, u64) {
     let minimum = |block: u32| expected(request, old, block).minimum(machine);
-    let mut best = (MAX_BLOCK_SIZE, minimum(MAX_BLOCK_SIZE));
+    let largest = minimum(MAX_BLOCK_SIZE);
+    let mut best = (MAX_BLOCK_SIZE, largest);
     let mut block = MAX_BLOCK_SIZE / 2;
     while block >= SMALLEST {
         let memory = minimum(block);
@@ -32,7 +47,7 @@ pub(super) fn block_size(request: &Request, old: &Old, machine: &Machine) -> u32
         }
         block /= 2;
     }
-    best.0
+    (best.0, largest - best.1)
 }
 
 /// What the new image will be, roughly. Debian's installers, packed by gzip, become a squashfs of 0.72 of their size with
@@ -43,7 +58,7 @@ fn expected(request: &Request, old: &Old, block: u32) -> Facts {
     let halvings = u64::from((MAX_BLOCK_SIZE / block).trailing_zeros());
     let squashfs = largest + largest * halvings / 24;
     let (unpacked, file) = FRONT_END;
-    let packing = Some(Packing { compression: request.compression, block: u64::from(block) });
+    let packing = Some(Packing { compression: request.compression(), block: u64::from(block) });
     let facts = Facts { file, unpacked, programs: old.facts.programs, packing, ..Facts::default() };
     match request.runtime {
         RuntimeFrom::Initramfs => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Release;
 use super::facts::Decompressors;
 
 /// The value of an option.
@@ -86,6 +87,13 @@ impl Config {
             (_, true, _) => Some(Decompressors::OnDemand),
             _ => None,
         }
+    }
+
+    /// Whether zswap makes its pool as soon as the kernel starts: until Linux 6.3 wherever it is built in, since then only
+    /// if it is on by default (commit 141fdeececb3, "mm/zswap: delay the initialization of zswap").
+    pub(super) fn zswap(&self, release: &str) -> bool {
+        let delayed = Release::new(6, 3, 0).reached_by(release);
+        self.yes("CONFIG_ZSWAP") && (!delayed || self.yes("CONFIG_ZSWAP_DEFAULT_ON"))
     }
 
     /// The page size in bytes, if the configuration chooses it.
@@ -175,6 +183,13 @@ mod tests {
                    CONFIG_SQUASHFS_DECOMP_MULTI=y\nCONFIG_SQUASHFS_DECOMP_MULTI_PERCPU=y\n";
         assert_eq!(of(all), Some(Decompressors::ByMount));
         assert_eq!(of("CONFIG_SQUASHFS=y\n"), None);
+    }
+
+    #[test]
+    fn zswap_starts_by_itself_until_6_3() {
+        let (off, on) = (config("CONFIG_ZSWAP=y\n"), config("CONFIG_ZSWAP=y\nCONFIG_ZSWAP_DEFAULT_ON=y\n"));
+        assert!(off.zswap("6.1.0-50-amd64") && !off.zswap("6.12.117+deb13-amd64"));
+        assert!(on.zswap("6.12.117+deb13-amd64") && !config("CONFIG_SWAP=y\n").zswap("6.1.0-50-amd64"));
     }
 
     #[test]

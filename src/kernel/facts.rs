@@ -58,6 +58,8 @@ pub struct Facts {
     pub image: Option<ImageSize>,
     /// How its squashfs allocates decompressors.
     pub decompressors: Option<Decompressors>,
+    /// Whether it makes a zswap pool when it starts ([`Config::zswap`]).
+    pub zswap: Option<bool>,
     /// Whether directories that it unpacks get the times of the archive (`CONFIG_INITRAMFS_PRESERVE_MTIME`).
     pub preserves_mtime: Option<bool>,
     /// Whether it knows `initramfs_options=` (Linux 6.18, and stable versions such as 6.1.176 and 6.12.117), by its own text.
@@ -88,6 +90,7 @@ impl Facts {
             page_size,
             image: kernel.and_then(sections).or_else(|| image.and_then(vmlinuz::image_size)),
             decompressors: config.and_then(Config::decompressors),
+            zswap: config.map(|config| config.zswap(release)),
             preserves_mtime: config.map(Config::preserves_mtime),
             rootfs_options: kernel
                 .map(|kernel| vmlinuz::find_all(kernel, b"initramfs_options=").next().is_some()),

@@ -1,7 +1,7 @@
 //! What a kernel takes for itself, by its own sizes.
 
 use crate::codec::Compression;
-use crate::kernel::{Decompressors, Facts, ImageSize};
+use crate::kernel::{Decompressors, Facts, ImageSize, Release};
 
 use super::MIB;
 
@@ -13,6 +13,9 @@ const EARLY: u64 = MIB / 2;
 /// What each possible CPU takes in addition to its copy of the per-CPU data: first chunk reserve and the dynamic
 /// allocations of a booting system. Measured: Debian 12's installer needs 48 MiB more with 128 possible CPUs.
 const PER_CPU: u64 = 168 << 10;
+/// The buffers of the software compression that zswap sets up, for each possible CPU (crypto/scompress.c,
+/// `crypto_scomp_alloc_scratches`: two of `SCOMP_SCRATCH_SIZE`).
+const ZSWAP: u64 = 256 << 10;
 /// `CONFIG_CMA_SIZE_MBYTES` of Debian's arm64 kernels: memory that rootfs is not sized by, because it is set aside until
 /// the first initcalls (mm/cma.c, `cma_init_reserved_areas`).
 const CMA: u64 = 64 * MIB;
@@ -32,6 +35,8 @@ pub struct Kernel {
     pub section: u64,
     /// The template of the per-CPU data, bytes.
     pub percpu: u64,
+    /// What late drivers take for each possible CPU, after rootfs is mounted, bytes.
+    pub late_percpu: u64,
     /// Memory set aside for contiguous allocations, if it fits, bytes.
     pub cma: u64,
     /// How its squashfs allocates decompressors; for each possible CPU, as in most distributions, if that is unknown.
@@ -51,6 +56,7 @@ impl Kernel {
         page_struct: 64,
         section: SECTION,
         percpu: 212 << 10,
+        late_percpu: ZSWAP,
         cma: 0,
         decompressors: Decompressors::PerPossibleCpu,
         configured: false,
@@ -100,6 +106,8 @@ impl From<&Facts> for Kernel {
             Some(ImageSize::AtMost(size)) => (size.min(typical.image), typical.percpu),
             None => (typical.image, typical.percpu),
         };
+        // Distributions build zswap in; since 6.3 it sets nothing up before it is enabled.
+        let zswap = facts.zswap.unwrap_or_else(|| !Release::new(6, 3, 0).reached_by(&facts.release));
         let architecture = facts.architecture.as_deref().unwrap_or("x86_64");
         let page = facts.page_size.map_or(typical.page, u64::from);
         let (page_struct, section) = match architecture {
@@ -117,6 +125,7 @@ impl From<&Facts> for Kernel {
             page_struct,
             section,
             percpu,
+            late_percpu: if zswap { ZSWAP } else { 0 },
             cma: if architecture == "aarch64" { CMA } else { 0 },
             decompressors: facts.decompressors.unwrap_or(typical.decompressors),
             configured: facts.decompressors.is_some(),

@@ -206,6 +206,8 @@ struct Needs {
     running: u64,
     /// Decompressors of the squashfs beyond those that the working set includes, part of `running`.
     decompressors: u64,
+    /// What late drivers take for more possible CPUs, part of all but `cap`.
+    late: u64,
 }
 
 impl Facts {
@@ -232,13 +234,14 @@ impl Facts {
             let how = machine.kernel.decompressors;
             packing.mounted(how, machine.cpus).saturating_sub(packing.mounted(how, MEASURED_CPUS))
         });
+        let late = machine.kernel.late_percpu * u64::from(machine.cpus.saturating_sub(MEASURED_CPUS));
         // The image is gone when the runtime is downloaded; the front-end's files are not.
         let with_image = (self.file + self.dictionary).max(self.fetched);
-        let unpacking = self.unpacked + with_image + self.slabs() + DRIVERS;
-        let running = self.pinned + self.kept() + self.programs + decompressors;
+        let unpacking = self.unpacked + with_image + self.slabs() + DRIVERS + late;
+        let running = self.pinned + self.kept() + self.programs + decompressors + late;
         let copying =
-            if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + DRIVERS } else { 0 };
-        Needs { cap, unpacking, copying, running, decompressors }
+            if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + DRIVERS + late } else { 0 };
+        Needs { cap, unpacking, copying, running, decompressors, late }
     }
 
     /// The minimum memory in bytes.
@@ -286,7 +289,7 @@ impl Facts {
     pub fn estimate(&self, machine: &Machine) -> Estimate {
         let minimum = self.minimum(machine);
         let kernel = machine.kernel.takes(minimum, machine.cpus);
-        let Needs { cap, unpacking, copying, running, decompressors } = self.needs(machine);
+        let Needs { cap, unpacking, copying, running, decompressors, late } = self.needs(machine);
         let mut terms = vec![
             (Term::Kernel, kernel),
             (Term::Image, self.file),
@@ -295,7 +298,7 @@ impl Facts {
             (Term::Copied, self.copied),
             (Term::Dictionary, self.dictionary),
             (Term::Inodes, self.slabs()),
-            (Term::Drivers, DRIVERS),
+            (Term::Drivers, DRIVERS + late),
             (Term::Pinned, self.pinned),
             (Term::Decompressors, decompressors),
             (Term::WorkingSet, self.programs),
@@ -304,8 +307,8 @@ impl Facts {
         let phases = [
             (Phase::KernelStarts, kernel + self.file),
             (Phase::Unpacked, kernel + unpacking),
-            (Phase::ImageFreed, kernel + self.unpacked + self.slabs() + DRIVERS + self.kept()),
-            (Phase::Init, kernel + (self.pinned + self.kept() + DRIVERS).max(copying)),
+            (Phase::ImageFreed, kernel + self.unpacked + self.slabs() + DRIVERS + late + self.kept()),
+            (Phase::Init, kernel + (self.pinned + self.kept() + DRIVERS + late).max(copying)),
             (Phase::FirstScreen, kernel + running),
         ];
         let limit = if copying > cap.max(unpacking).max(running) {
@@ -466,6 +469,26 @@ mod tests {
         let rows = new.estimate(&machine).table;
         assert_eq!(rows.iter().map(|row| row.cpus).collect::<Vec<_>>(), [2, 8, 32, 128]);
         assert!(rows.iter().all(|row| row.root <= row.sized.unwrap() && row.sized.unwrap() <= row.plain));
+    }
+
+    /// Debian 12's installer, converted with `--cpus 128`, on a machine with 2 of 128 possible CPUs: 320 MiB, 312 failed.
+    #[test]
+    fn zswap_takes_memory_for_each_possible_cpu() {
+        let facts = Facts {
+            file: 57_286_908,
+            unpacked: 58_400_000,
+            inodes: 886,
+            dictionary: 1 << 20,
+            pinned: 56_717_312,
+            programs: programs(false),
+            packing: Some(Packing { block: 256 << 10, ..XZ }),
+            ..Facts::default()
+        };
+        let machine = Machine::new(Kernel::TYPICAL, 128);
+        let computed = facts.minimum(&machine).div_ceil(MIB);
+        assert!(computed.abs_diff(320) <= 12, "{computed}");
+        let without = Machine { kernel: Kernel { late_percpu: 0, ..Kernel::TYPICAL }, ..machine };
+        assert!(facts.minimum(&without).div_ceil(MIB) < 290);
     }
 
     #[test]

@@ -66,10 +66,19 @@ pub struct Options {
     pub bcj: bool,
     /// Whether contents are stored as they are, because they are compressed already.
     pub stored: bool,
+    /// Whether xz searches longer for a smaller image.
+    pub thorough: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Xz, block_size: MAX_BLOCK_SIZE, time: 0, bcj: false, stored: false }
+        Self {
+            compression: Compression::Xz,
+            block_size: MAX_BLOCK_SIZE,
+            time: 0,
+            bcj: false,
+            stored: false,
+            thorough: false,
+        }
     }
 }

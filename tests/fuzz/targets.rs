@@ -536,7 +536,14 @@ fn squashfs_seeds() -> Vec<Vec<u8>> {
     let text = "content that is the same for a while, ".repeat(2000).into_bytes();
     let mut seeds = Vec::new();
     for compression in Compression::ALL {
-        let options = squashfs::Options { compression, block_size: 4096, time: 1, bcj: false, stored: false };
+        let options = squashfs::Options {
+            compression,
+            block_size: 4096,
+            time: 1,
+            bcj: false,
+            stored: false,
+            thorough: false,
+        };
         let Ok(mut out) = tempfile::tempfile() else { continue };
         let Ok(target) = out.try_clone() else { continue };
         if squashfs::write(&text, "LiveOS/rootfs.img", &[], &options, &Cores::new(1), target, &|_| ()).is_ok()

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use crate::btrfs::COMPARE;
 use crate::support::{
-    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, root, run, sh, skip,
+    FIRST_SCREEN, INSTALLER, boot, btrsquash, converted, have, installer, kernel_package, reaches, root, run,
+    sh, skip,
 };
 
 /// A directory that anyone may enter and write to, whatever directory the tests themselves lie in.
@@ -114,6 +115,77 @@ fn the_runtime_is_what_cpio_unpacks_to_the_last_inode() {
     );
     let out = sh(dir.path(), &script, &[Path::new("-"), &old]);
     assert!(out.trim().ends_with("paths equal") && out.lines().count() == 1, "{out}");
+}
+
+/// A kernel like Debian's, but built without btrfs: its package, unpacked without that module and with a configuration
+/// that says so.
+fn kernel_without_btrfs() -> Option<PathBuf> {
+    let package = kernel_package()?;
+    if !have("dpkg-deb") {
+        return None;
+    }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("without-btrfs");
+    std::fs::create_dir_all(&dir).unwrap();
+    sh(
+        &dir,
+        r#"dpkg-deb --fsys-tarfile "$1" | tar x ./lib ./boot
+        rm -r lib/modules/*/kernel/fs/btrfs
+        sed -i 's/^CONFIG_BTRFS_FS=.*/# CONFIG_BTRFS_FS is not set/' boot/config-*"#,
+        &[&package],
+    );
+    Some(dir)
+}
+
+#[test]
+fn a_kernel_without_btrfs_gets_the_same_system_as_a_squashfs() {
+    let (Some((old, kernel)), Some(modules)) = (installer("text"), kernel_without_btrfs()) else { return };
+    let arguments =
+        ["--front-end", "built-in", "--compression", "gzip", "--modules", modules.to_str().unwrap()];
+    // It is verified there.
+    let image = converted("text-squashfs", &old, &arguments);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(image.with_extension("json")).unwrap()).unwrap();
+    let choices = report["choices"].as_array().unwrap();
+    let format = choices.iter().find(|choice| choice["what"] == "runtime format").unwrap().to_string();
+    assert!(format.contains("CONFIG_BTRFS_FS is not set"), "{format}");
+    if have("bsdcpio") && root() {
+        let dir = tempfile::tempdir().unwrap();
+        squashfs(&image, dir.path());
+        let script =
+            format!("mkdir m; trap 'umount -q m || true' EXIT\nmount -o loop,ro squashfs.img m\n{COMPARE}");
+        let out = sh(dir.path(), &script, &[Path::new("-"), &old]);
+        assert!(out.trim().ends_with("paths equal") && out.lines().count() == 1, "{out}");
+    }
+    if have("qemu-system-x86_64") {
+        reaches(&image, &kernel, 192, INSTALLER, FIRST_SCREEN, &[]);
+    }
+}
+
+#[test]
+fn optimize_decides_on_what_was_left_open() {
+    let (Some((old, _)), Some(package)) = (installer("text"), kernel_package()) else { return };
+    let chosen = |arguments: &[&str]| {
+        let mut command = btrsquash();
+        command.arg("convert").arg(&old).arg("--modules").arg(&package).args(arguments);
+        let output = run(command.args(["--dry-run", "--json"]));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let choices = report["choices"].as_array().unwrap().clone();
+        move |what: &str| {
+            let choice = choices.iter().find(|choice| choice["what"] == what).unwrap();
+            format!("{}: {}", choice["chosen"].as_str().unwrap(), choice["why"].as_str().unwrap())
+        }
+    };
+    let ram = chosen(&["--optimize", "ram"]);
+    assert_eq!(ram("front-end"), "built-in: --optimize ram: the smallest, and it starts the fastest");
+    assert!(ram("runtime format").starts_with("the squashfs itself"), "{}", ram("runtime format"));
+    assert!(ram("squashfs").contains("thorough search"), "{}", ram("squashfs"));
+    let speed = chosen(&["--optimize", "speed"]);
+    assert!(speed("squashfs").starts_with("zstd") && speed("runtime format").starts_with("btrfs"));
+    // What the user says stands.
+    let named = chosen(&["--optimize", "size", "--runtime-format", "btrfs", "--compression", "gzip"]);
+    assert!(named("runtime format").starts_with("btrfs"), "{}", named("runtime format"));
+    assert!(named("squashfs").starts_with("gzip, blocks of 1024 KiB"), "{}", named("squashfs"));
+    assert!(!named("squashfs").contains("thorough"), "{}", named("squashfs"));
 }
 
 #[test]

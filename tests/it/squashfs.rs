@@ -116,7 +116,8 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
     let machine = [Region { offset: 0, len: 14_345_678, hint: Hint::MachineCode(Arch::X86) }];
     for compression in Compression::ALL {
         for block_size in [4 << 10, 128 << 10, 1 << 20] {
-            let options = Options { compression, block_size, time: TIME, bcj: true, stored: false };
+            let options =
+                Options { compression, block_size, time: TIME, bcj: true, stored: false, thorough: false };
             let what = format!("{compression} {block_size}");
             let regions = if compression == Compression::Xz { &machine[..] } else { &[] };
             let written = write_to(&image, &bytes, regions, &options);
@@ -198,7 +199,8 @@ fn the_superblock_names_what_is_not_default() {
         (Compression::Xz, true, "Dictionary size 131072"),
         (Compression::Zstd, false, "compression-level 22"),
     ] {
-        let options = Options { compression, block_size: 128 << 10, time: 0, bcj, stored: false };
+        let options =
+            Options { compression, block_size: 128 << 10, time: 0, bcj, stored: false, thorough: false };
         write_to(&image, &bytes, &code, &options);
         let stat = sh(dir.path(), "unsquashfs -s \"$1\"", &[&image]);
         assert!(stat.contains(said), "{said:?} is missing:\n{stat}");
@@ -232,7 +234,14 @@ fn the_number_of_threads_changes_no_byte() {
         for block_size in [16 << 10, 1 << 20] {
             let image = |threads| {
                 let path = dir.path().join("image");
-                let options = Options { compression, block_size, time: TIME, bcj: true, stored: false };
+                let options = Options {
+                    compression,
+                    block_size,
+                    time: TIME,
+                    bcj: true,
+                    stored: false,
+                    thorough: false,
+                };
                 write_on(&Cores::new(threads), &path, &bytes, &regions, &options);
                 std::fs::read(path).unwrap()
             };
@@ -347,7 +356,14 @@ fn content_of_any_size_comes_back() {
         for zero in [false, true] {
             for compression in Compression::ALL {
                 let bytes = if zero { vec![0; len] } else { content(len) };
-                let options = Options { compression, block_size: 4096, time: 1, bcj: true, stored: false };
+                let options = Options {
+                    compression,
+                    block_size: 4096,
+                    time: 1,
+                    bcj: true,
+                    stored: false,
+                    thorough: false,
+                };
                 write_to(&image, &bytes, &[], &options);
                 assert!(read_back(&image) == bytes, "{len} bytes, {compression}");
                 if have("unsquashfs") {
@@ -540,7 +556,8 @@ fn a_tree_is_written_as_mksquashfs_would() {
     for compression in Compression::ALL {
         for block_size in [4 << 10, 1 << 20] {
             let what = format!("tree {compression} {block_size}");
-            let options = Options { compression, block_size, time: TIME, bcj: true, stored: false };
+            let options =
+                Options { compression, block_size, time: TIME, bcj: true, stored: false, thorough: false };
             let out = File::create(&ours).unwrap();
             let image = squashfs::Image::of_tree(&tree).unwrap();
             image.write(&options, &Cores::new(2), out, &|_| {}).unwrap();

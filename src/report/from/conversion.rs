@@ -4,7 +4,9 @@ use super::ram::possible;
 use super::{encodings, image_file};
 use crate::contract::paths;
 use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
-use crate::convert::{self, FormatReason, FrontEndKind, FrontEndReason, New, Note, RuntimeFacts};
+use crate::convert::{
+    self, BlockReason, FormatReason, FrontEndKind, FrontEndReason, New, Note, RuntimeFacts,
+};
 use crate::image::split::Split;
 use crate::report::data::{
     Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
@@ -142,6 +144,9 @@ fn choice(choice: &convert::Choice) -> Choice {
             };
             let why = match reason {
                 FormatReason::Requested => "requested with --runtime-format".into(),
+                FormatReason::Optimized(goal) => {
+                    format!("--optimize {}: smaller, because it has no metadata of btrfs", goal.name())
+                }
                 FormatReason::Default => "the default, and every kernel can mount it".into(),
                 FormatReason::NoBtrfs { kernel, option, config } => {
                     format!("kernel {kernel} was built without btrfs: {option} is not set in {config}")
@@ -166,13 +171,22 @@ fn choice(choice: &convert::Choice) -> Choice {
         C::Squashfs { stored: true, .. } => {
             ("squashfs", "not compressed".into(), "the file inside is compressed already".into())
         }
-        C::Squashfs { compression, block_size, chosen_for, bcj, .. } => {
+        C::Squashfs { compression, block_size, block_reason, thorough, bcj, .. } => {
             let filter = if *bcj { ", branch filter for machine code" } else { "" };
-            let why = match chosen_for {
-                Some(cpus) => format!("the block size with the lowest minimum RAM for {}", possible(*cpus)),
-                None => "requested with --block-size".into(),
+            let search = if *thorough { ", thorough search" } else { "" };
+            let why = match block_reason {
+                BlockReason::LeastMemory { cpus, saved: 0 } => {
+                    format!("the block size with the lowest minimum RAM for {}", possible(*cpus))
+                }
+                BlockReason::LeastMemory { cpus, saved } => format!(
+                    "the block size with the lowest minimum RAM for {}: about {} less than with blocks of 1 MiB, computed",
+                    possible(*cpus),
+                    mebibytes(*saved)
+                ),
+                BlockReason::Smallest => "the block size that makes the smallest image".into(),
+                BlockReason::Requested => "requested with --block-size".into(),
             };
-            ("squashfs", format!("{compression}, blocks of {} KiB{filter}", block_size >> 10), why)
+            ("squashfs", format!("{compression}, blocks of {} KiB{filter}{search}", block_size >> 10), why)
         }
         C::Encoding(encoding) => (
             "compression of the boot initramfs",
@@ -207,6 +221,9 @@ fn front_end_reason(kind: &FrontEndKind, reason: &FrontEndReason) -> String {
         (_, FrontEndReason::SystemInside(path)) => {
             format!("it mounts its system, {path}, which is all that has to be moved")
         }
+        (_, FrontEndReason::Optimized(goal)) => {
+            format!("--optimize {}: the smallest, and it starts the fastest", goal.name())
+        }
         (_, FrontEndReason::Retained) => "only it reads a retained runtime in place".into(),
         (_, FrontEndReason::HostHasDracut) => "the host's dracut has dmsquash-live".into(),
         (_, FrontEndReason::OtherMachine { kernel, host }) => {
@@ -232,6 +249,15 @@ fn note(note: &Note) -> String {
         Note::NoRdinit(init) => format!(
             "the new image has an /init, which starts {init}: leave rdinit={init} out of the kernel's command line"
         ),
+        Note::LessMemory { built_in: Some(bytes) } => format!(
+            "--front-end built-in needs {} (computed); --optimize ram also takes a squashfs runtime and a thorough search",
+            mebibytes(*bytes)
+        ),
+        Note::LessMemory { built_in: None } => {
+            "--optimize ram makes a smaller image that needs less RAM: a squashfs runtime and a thorough search, which takes \
+             longer"
+                .into()
+        }
         Note::NoLiveModule(path) => format!(
             "no dmsquash-live was found in {}: it has to understand root=live: and rd.live.image",
             path.display()

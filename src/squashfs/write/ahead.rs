@@ -64,7 +64,8 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             let arch = block.arch.filter(|_| self.options.bcj);
-            let settings = Settings { dictionary: self.options.block_size, arch, thorough: block.thorough };
+            let thorough = self.options.thorough || block.thorough;
+            let settings = Settings { dictionary: self.options.block_size, arch, thorough };
             let packed = if self.options.stored { None } else { encoder.encode(&plain, &settings)? };
             let compressed = packed.is_some();
             done.push(Some(Packed { bytes: packed.unwrap_or(plain), compressed }));
