@@ -174,19 +174,8 @@ fn choice(choice: &convert::Choice) -> Choice {
         C::Squashfs { compression, block_size, block_reason, thorough, bcj, .. } => {
             let filter = if *bcj { ", branch filter for machine code" } else { "" };
             let search = if *thorough { ", thorough search" } else { "" };
-            let why = match block_reason {
-                BlockReason::LeastMemory { cpus, saved: 0 } => {
-                    format!("the block size with the lowest minimum RAM for {}", possible(*cpus))
-                }
-                BlockReason::LeastMemory { cpus, saved } => format!(
-                    "the block size with the lowest minimum RAM for {}: about {} less than with blocks of 1 MiB, computed",
-                    possible(*cpus),
-                    mebibytes(*saved)
-                ),
-                BlockReason::Smallest => "the block size that makes the smallest image".into(),
-                BlockReason::Requested => "requested with --block-size".into(),
-            };
-            ("squashfs", format!("{compression}, blocks of {} KiB{filter}{search}", block_size >> 10), why)
+            let chosen = format!("{compression}, blocks of {} KiB{filter}{search}", block_size >> 10);
+            ("squashfs", chosen, block_size_reason(*block_reason))
         }
         C::Encoding(encoding) => (
             "compression of the boot initramfs",
@@ -203,6 +192,21 @@ fn choice(choice: &convert::Choice) -> Choice {
         C::Runtime(from) => ("runtime", runtime(from), "--runtime-from, or its default".into()),
     };
     Choice { what: what.into(), chosen, why }
+}
+
+fn block_size_reason(reason: BlockReason) -> String {
+    match reason {
+        BlockReason::LeastMemory { cpus, saved: 0 } => {
+            format!("the block size with the lowest minimum RAM for {}", possible(cpus))
+        }
+        BlockReason::LeastMemory { cpus, saved } => format!(
+            "the block size with the lowest minimum RAM for {}: about {} less than with blocks of 1 MiB, computed",
+            possible(cpus),
+            mebibytes(saved)
+        ),
+        BlockReason::Smallest => "the block size that makes the smallest image".into(),
+        BlockReason::Requested => "requested with --block-size".into(),
+    }
 }
 
 fn front_end_name(kind: &FrontEndKind) -> String {
