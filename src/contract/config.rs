@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The version of the image format that this btrsquash writes. Images of format 1 (0.1.0) have no such line.
+/// The version of the image format that this btrsquash writes. Images of format 1 (made during the development of 0.1.0) have no such line.
 pub const FORMAT: u32 = 2;
 
 /// What made the boot initramfs.

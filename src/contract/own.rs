@@ -32,7 +32,7 @@ pub struct Own {
     time: Option<i64>,
 }
 
-/// The paths of a list, one a line, with or without `./` or `/` before them.
+/// The paths of a list, one per line, with or without `./` or `/` before them.
 fn list(text: &[u8]) -> BTreeSet<Vec<u8>> {
     let lines = text.split(|&b| b == b'\n').map(|line| line.strip_prefix(b"./").unwrap_or(line));
     lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()

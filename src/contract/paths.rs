@@ -19,9 +19,9 @@ pub const OTHER_ROOTFS: &str = "LiveOS/ext3fs.img";
 pub const OURS: &str = ".btrsquash";
 /// What the image was made to do; see [`super::Config`].
 pub const CONFIG: &str = ".btrsquash/config";
-/// Paths of the boot initramfs itself, one a line; see [`super::Own`].
+/// Paths of the boot initramfs itself, one per line; see [`super::Own`].
 pub const OWN: &str = ".btrsquash/own";
-/// Paths that neither belong to the boot initramfs nor were appended, such as early microcode, one a line.
+/// Paths that neither belong to the boot initramfs nor were appended, such as early microcode, one per line.
 pub const NOT_CARRIED: &str = ".btrsquash/not-carried";
 /// Kernel modules: `VERSION/FILE.ko` and `VERSION/order`, the files in the order in which they are loaded.
 pub const MODULES: &str = ".btrsquash/modules";
@@ -72,7 +72,7 @@ pub const PROBE: &str = ".btrsquash-probe";
 /// See [`PROBE`].
 pub const PROBE_NEXT: &str = ".btrsquash-probe.next";
 
-/// Where images of format 1 (btrsquash 0.1.0) with dracut's initramfs kept these files.
+/// Where images of format 1 with dracut's initramfs kept these files.
 pub mod format_1 {
     /// The directory.
     pub const DRACUT: &str = "usr/lib/btrsquash";
