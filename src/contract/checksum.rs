@@ -2,7 +2,7 @@
 //!
 //! A squashfs has no checksum of its own, and what a bad network or medium did to it shows hours later as a program
 //! that crashes. This hash is as fast as memory and needs nothing but multiplications. btrsquash itself and the
-//! front-end's init share this file.
+//! boot initramfs's init share this file.
 
 use std::io::{self, Read};
 

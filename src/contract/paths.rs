@@ -43,7 +43,7 @@ pub const CMDLINE: &str = "etc/cmdline.d/20-btrsquash.conf";
 pub const CMDLINE_DIR: &str = "etc/cmdline.d";
 /// The source of the overlayfs in /proc/mounts; dracut calls it the same.
 pub const OVERLAY: &str = "LiveOS_rootfs";
-/// The runtime is mounted here before the hand-over.
+/// The runtime is mounted here before switch_root.
 pub const SYSROOT: &str = "sysroot";
 /// A tree that is laid over the runtime, by a convention of dracut's live images.
 pub const UPDATES: &str = "updates";
@@ -80,7 +80,7 @@ pub mod format_1 {
     pub const DRACUT_OWN: &str = "usr/lib/btrsquash/own";
     /// As [`super::NOT_CARRIED`], each behind `./`.
     pub const DRACUT_NOT_CARRIED: &str = "usr/lib/btrsquash/not-carried";
-    /// Present for a bare hand-over.
+    /// Present for a bare handover.
     pub const DRACUT_BARE: &str = "usr/lib/btrsquash/bare";
     /// The time of every entry of a boot initramfs that dracut made: 2005-04-06 21:19:15 UTC.
     pub const DRACUT_TIME: i64 = 1_112_822_355;

@@ -51,7 +51,7 @@ pub struct Image<'a> {
     pub bootconfig: Option<Range<u64>>,
     /// The squashfs, and how it travels; `None` where it stays outside.
     pub squashfs: Option<(&'a dyn ReadAt, Carry)>,
-    /// Small files to go beside it: path and content, given the offset of the squashfs in the image.
+    /// Small files next to it: path and content, given the offset of the squashfs in the image.
     pub extra: &'a dyn Fn(u64) -> Vec<(String, Vec<u8>)>,
     /// The compressed front-end.
     pub front_end: &'a [u8],

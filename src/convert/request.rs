@@ -29,7 +29,7 @@ pub enum FrontEndChoice {
 pub enum Layout {
     /// One file.
     Combined,
-    /// The front-end and squashfs.img apart.
+    /// The boot initramfs and squashfs.img in separate files.
     Split,
 }
 

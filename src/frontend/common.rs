@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::initrd::NewcWriter;
 use crate::tree::{Inode, Node, Tree};
 
-/// The most directories of the runtime that a boot initramfs has: each takes a kibibyte of memory until the hand-over.
+/// The most directories of the runtime that a boot initramfs has: each takes a kibibyte of memory until switch_root.
 pub(super) const MAX_DIRECTORIES: usize = 2048;
 
 /// The configuration of the image.

@@ -83,6 +83,17 @@ pub struct Classification {
 /// Says what `initrd` is.
 #[must_use]
 pub fn classify(initrd: &Initrd) -> Classification {
+    with_files(initrd, inside::find(&initrd.tree))
+}
+
+/// Says what the system of a converted image is. No file is looked into for a system inside it: each would be a block of
+/// the squashfs to decompress.
+#[must_use]
+pub fn runtime(system: &Tree) -> Classification {
+    with_files(&Initrd::of_tree(system.clone()), Vec::new())
+}
+
+fn with_files(initrd: &Initrd, inside: Vec<Inside>) -> Classification {
     let image = Image(&initrd.tree);
     let mut signs = Vec::new();
     let init = init::find(&image, &mut signs);
@@ -95,7 +106,6 @@ pub fn classify(initrd: &Initrd) -> Classification {
         (Some(program), None) => handover::of(&image, program, &trace),
         (Some(program), Some(copy)) => copies::handover(&image, copy, &trace, program),
     };
-    let inside = inside::find(&initrd.tree);
     let scene = Scene {
         image: &image,
         program: program.as_ref(),

@@ -33,7 +33,7 @@ pub struct Carried {
 
 /// Finds the squashfs with the live system in `initrd`; `None` where its system lies in the initrd itself.
 ///
-/// What has the name and the magic number of a squashfs and cannot be read is one too: whoever opens it is told what
+/// A file with the name and the magic number of a squashfs that cannot be read counts too: whoever opens it is shown what
 /// is damaged.
 #[must_use]
 pub fn carried(initrd: &Initrd) -> Option<Carried> {

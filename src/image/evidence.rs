@@ -216,7 +216,7 @@ fn generator(image: &Image<'_>, program: Option<&Program>) -> Option<(&'static s
     })
 }
 
-/// A root that the init's script goes to and that is no copy of the image.
+/// A root that the script of the init switches to and that is not a copy of the image.
 fn other_root(scene: &Scene<'_>) -> Option<Sign> {
     let script = scene.program.filter(|program| matches!(program.kind, InitKind::Script(_)))?;
     scene.trace.events.iter().find_map(|event| match &event.action {

@@ -11,7 +11,7 @@ use crate::bytes::{ReadAt, Slice};
 use crate::container::{self, Input};
 use crate::error::Error;
 use crate::image::archives;
-use crate::image::classify::{Classification, InsideKind, Sign, Verdict, classify};
+use crate::image::classify::{self, Classification, InsideKind, Sign, Verdict, classify};
 use crate::image::embedded::{Body, Carried, carried, rootfs};
 use crate::image::in_place;
 use crate::image::overlay::{self, Appended};
@@ -72,7 +72,7 @@ pub struct Additional {
     pub segments: Vec<usize>,
     /// How many paths of the system are theirs.
     pub paths: u64,
-    /// Whether they bring an /init, which the kernel starts in place of the front-end's own.
+    /// Whether they bring an /init, which the kernel starts in place of the boot initramfs's own.
     pub init: bool,
 }
 
@@ -92,7 +92,7 @@ pub enum Note {
     /// So many appended paths cannot be laid over the runtime, because something of another type is in their way; the
     /// first of them.
     NotOverlaid(u64, Vec<u8>),
-    /// An appended /init starts instead of the front-end's.
+    /// An appended /init starts instead of that of the boot initramfs.
     AppendedInit,
     /// The file that should hold the root file system is not a btrfs file system.
     NotBtrfs(&'static str),
@@ -138,7 +138,7 @@ pub struct Opened {
     pub notes: Vec<Note>,
 }
 
-/// Opens the image `path`; `progress` is told how many of its bytes were read.
+/// Opens the image `path`; `progress` is called with the number of bytes read.
 ///
 /// # Errors
 /// [`crate::error::Kind::Input`] where it is none of the kinds of image that can be opened, or is damaged.
@@ -222,7 +222,7 @@ pub fn read(
             } else {
                 (system, additional) = with_appended(&initrd, runtime, &mut layers.notes);
             }
-            let class = classify(&Initrd::of_tree(system.clone()));
+            let class = classify::runtime(&system);
             (system, class)
         }
     };

@@ -372,7 +372,7 @@ mod tests {
             ("lib/new", b"new"),
             ("lib/old", b"replaced"),
             ("taken", b"file"),
-            // As the script has it, what is no directory gives way, and so does a link that leads to none.
+            // Anything but a directory gives way, and so does a symlink that leads to none.
             ("gone/mine", b"mine"),
             ("lost/mine", b"mine"),
         ];

@@ -46,7 +46,7 @@ pub struct Addition {
 /// What goes where.
 #[derive(Debug, Clone)]
 pub struct Split {
-    /// The tree of the runtime, as its first program will find it.
+    /// The tree of the runtime, as its init will find it.
     pub runtime: Tree,
     /// The boot portion.
     pub boot: Vec<BootPart>,
@@ -82,9 +82,9 @@ pub fn split(initrd: &Initrd, class: &Classification, kernels: &[Kernel]) -> Spl
     }
     if !initrd.early_bodies.is_empty() {
         boot.push(BootPart {
-            what: "early files among others".into(),
-            why: "the kernel looks for microcode and ACPI tables in uncompressed segments at the start, and this one \
-                  holds more: they get an early cpio of their own and stay in the runtime too"
+            what: "early files among other files".into(),
+            why: "the kernel looks for microcode and ACPI tables in the uncompressed segments at the start; the segment \
+                  here holds other files too, so these get an early cpio of their own and stay in the runtime"
                 .into(),
             files: initrd.early_bodies.len() as u64,
             bytes: initrd.early_bodies.iter().map(|(_, body)| body.end - body.start).sum(),
@@ -92,9 +92,9 @@ pub fn split(initrd: &Initrd, class: &Classification, kernels: &[Kernel]) -> Spl
     }
     if let Some(init) = &class.init {
         boot.push(BootPart {
-            what: format!("{init} as the kernel's first program"),
-            why: "the front-end's own is started first; it mounts the runtime and then starts the old one, which stays \
-                  where it was"
+            what: format!("{init}, as what the kernel starts"),
+            why: "the kernel starts the init of the boot initramfs, which mounts the runtime and then starts the old init; \
+                  that stays where it was"
                 .into(),
             files: 0,
             bytes: 0,
@@ -203,7 +203,7 @@ fn add_mount_points(tree: &mut Tree, handover: Handover) -> Vec<Addition> {
     additions
 }
 
-/// The kinds of things in a runtime, told by the start of a path; the first that fits counts.
+/// The kinds of files in a runtime, recognized by the start of their path; the first that fits counts.
 const PARTS: [(&str, &str, &[&str]); 8] = [
     (
         "kernel modules",
@@ -211,24 +211,20 @@ const PARTS: [(&str, &str, &[&str]); 8] = [
         &["lib/modules/", "usr/lib/modules/"],
     ),
     ("firmware", "drivers ask for it while the system runs", &["lib/firmware/", "usr/lib/firmware/"]),
-    ("kernel files", "the image had them; nothing in the boot needs them", &["boot/"]),
-    ("configuration", "the system's own, read after the hand-over", &["etc/"]),
+    ("kernel files", "not needed to boot", &["boot/"]),
+    ("configuration", "read by the system after switch_root", &["etc/"]),
     (
         "programs",
-        "the system's own, started after the hand-over",
+        "started by the system after switch_root",
         &["bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/local/", "opt/", "usr/libexec/"],
     ),
-    ("libraries", "its programs are linked with them", &["lib", "usr/lib"]),
+    ("libraries", "the programs are linked with them", &["lib", "usr/lib"]),
     (
         "shared data",
-        "fonts, translations, documentation and other data of its programs",
+        "fonts, translations, documentation and other data of the programs",
         &["usr/share/", "usr/include/", "usr/src/"],
     ),
-    (
-        "state",
-        "the system's own: package lists, caches, homes",
-        &["var/", "root/", "home/", "srv/", "tmp/", "run/"],
-    ),
+    ("state", "package lists, caches, home directories", &["var/", "root/", "home/", "srv/", "tmp/", "run/"]),
 ];
 
 fn parts(tree: &Tree, class: &Classification) -> Vec<RuntimePart> {
@@ -254,11 +250,11 @@ fn parts(tree: &Tree, class: &Classification) -> Vec<RuntimePart> {
         .map(|(index, (files, bytes))| {
             let (what, why) = match index.checked_sub(1) {
                 None => (
-                    format!("the first program ({})", class.init.as_deref().unwrap_or("/init")),
+                    format!("init ({})", class.init.as_deref().unwrap_or("/init")),
                     format!("still started as PID 1: {}", class.handover_reason),
                 ),
                 Some(part) => PARTS.get(part).map_or_else(
-                    || ("other files".to_owned(), "the image had them".to_owned()),
+                    || ("other files".to_owned(), "none of the above".to_owned()),
                     |(what, why, _)| ((*what).to_owned(), (*why).to_owned()),
                 ),
             };
@@ -326,7 +322,7 @@ mod tests {
             ]
         );
         let added: Vec<_> = split.additions.iter().map(|a| a.path.as_str()).collect();
-        assert_eq!(added, ["proc", "sys"], "dev is there, and a bare hand-over needs no /run");
+        assert_eq!(added, ["proc", "sys"], "/dev is there, and a bare handover needs no /run");
         assert_eq!(
             (split.boot[0].what.as_str(), split.boot[0].files, split.boot[0].bytes),
             ("early cpio", 1, 9)
@@ -335,12 +331,7 @@ mod tests {
         let parts: Vec<_> = split.runtime_parts.iter().map(|p| (p.what.as_str(), p.files, p.bytes)).collect();
         assert_eq!(
             parts,
-            [
-                ("the first program (/init)", 1, 22),
-                ("kernel modules", 1, 5),
-                ("libraries", 1, 3),
-                ("shared data", 1, 1)
-            ]
+            [("init (/init)", 1, 22), ("kernel modules", 1, 5), ("libraries", 1, 3), ("shared data", 1, 1)]
         );
         // The old tree is as it was.
         assert!(initrd.tree.get("kernel/x86/microcode/GenuineIntel.bin").is_some());

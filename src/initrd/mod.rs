@@ -98,7 +98,7 @@ pub struct Segment {
     pub entries: u64,
     /// Whether it is an early cpio: microcode or ACPI tables that the kernel takes before it unpacks anything.
     pub early: bool,
-    /// Memory that unpacking it takes in the kernel beside input and output (its dictionary or window), bytes.
+    /// Memory that unpacking it takes in the kernel in addition to input and output (its dictionary or window), bytes.
     pub dictionary: u64,
 }
 

@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 32;
 /// The most files that one source may have.
 const MAX_FILES: usize = 1 << 18;
 
-/// Files beside the modules that say something about a kernel, by their names below lib/modules/VERSION. `config` and
+/// Files next to the modules that say something about a kernel, by their names below lib/modules/VERSION. `config` and
 /// `vmlinuz` can be in /boot as well, with the release behind the name.
 const LISTS: [&str; 4] = ["modules.builtin", "modules.builtin.modinfo", "config", "vmlinuz"];
 

@@ -119,7 +119,7 @@ fn installed(tree: &Tree, place: &str, status: &[u8], found: &mut Vec<Found>) ->
     Ok(())
 }
 
-/// `status.d`: a control file for each package and beside it the checksums of its files.
+/// `status.d`: a control file for each package, and next to it the checksums of its files.
 fn distroless(tree: &Tree, directory: &str, found: &mut Vec<Found>) -> Result<(), Error> {
     let Some(names) = tree.resolve(directory).and_then(|id| tree.names(id)) else { return Ok(()) };
     for (name, &id) in names.iter().filter(|(name, _)| !name.ends_with(b".md5sums")) {

@@ -166,7 +166,7 @@ pub struct RamPoint {
     pub name: String,
     /// Bytes in use.
     pub used: u64,
-    /// Bytes in use as measured beside the model.
+    /// Bytes in use as measured, next to the computed ones.
     pub measured: Option<u64>,
 }
 

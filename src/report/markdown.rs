@@ -59,7 +59,7 @@ fn render(block: &Block, out: &mut String) {
         }
         Block::Diff { path, diff, truncated } => self::diff(path, diff, *truncated, out),
         Block::Console(lines) => fenced("", lines.iter().map(|line| visible(line)), out),
-        // The tables beside the charts say the same.
+        // The tables next to the charts say the same.
         Block::Bars { .. } => return,
         Block::Ram { curves, .. } => {
             out.push_str("| boots with |");

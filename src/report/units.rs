@@ -30,7 +30,7 @@ fn scaled(value: u64, step: u64, units: [&str; 5]) -> String {
     if unit == 0 { format!("{value} {name}") } else { format!("{:.1} {name}", value as f64 / divisor as f64) }
 }
 
-/// A number with its thousands apart: `73,300,123`.
+/// A number with thousands separators: `73,300,123`.
 #[must_use]
 pub fn grouped(value: u64) -> String {
     let digits = value.to_string();

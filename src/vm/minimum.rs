@@ -117,7 +117,7 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
 }
 
 /// Looks for the least memory by halving the range, on the assumption that more memory never hurts; the step below what
-/// is found was tried and failed. `progress` is told each amount before it is tried, `tried` what came of it.
+/// is found was tried and failed. `progress` is called with each amount before it is tried, `tried` with the outcome.
 ///
 /// A boot that prints `Initramfs unpacking failed` counts as failed whatever came up in spite of it. After the first
 /// success no boot is given more than four times as long as that took, or a minute.

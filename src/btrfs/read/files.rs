@@ -14,7 +14,7 @@ use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree, display, 
 
 /// Compressed extents are no longer than this, unpacked or packed (`BTRFS_MAX_UNCOMPRESSED`, fs/btrfs/compression.h).
 const MAX_COMPRESSED: u64 = 128 << 10;
-/// What an inode and its place in the tree cost in memory, and what a name does beside its bytes, roughly.
+/// What an inode and its place in the tree cost in memory, and what a name costs in addition to its bytes, roughly.
 const INODE_COST: usize = 320;
 const NAME_COST: usize = 64;
 /// `BTRFS_INODE_NODATASUM`.

@@ -152,5 +152,5 @@ fn data_in_order(volume: &Volume, source: &dyn ReadAt, data: &Data, runs: Vec<Ru
 }
 
 fn behind_the_end(volume: &Volume, at: u64) -> Error {
-    volume.damaged(at, "data with a checksum lies behind the image's end")
+    volume.damaged(at, "data with a checksum lies beyond the end of the image")
 }

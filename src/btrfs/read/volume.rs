@@ -378,7 +378,7 @@ impl Fields {
         })
     }
 
-    /// Fails on what is no btrfs, is damaged, or cannot be read.
+    /// Fails if it is not btrfs, is damaged, or cannot be read.
     fn check(&self, block: &[u8]) -> Result<(), Error> {
         let fail = |what: String| Err(Error::input(what));
         if !self.has_magic {

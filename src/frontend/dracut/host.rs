@@ -185,7 +185,7 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     let io = Error::temporary;
     let empty = directory.path().join("conf.d");
     fs::create_dir(&empty).map_err(io)?;
-    // A distribution's own settings lie beside dracut: a file of the same name in the directory of settings hides each.
+    // A distribution's own settings are next to dracut's own: an empty file of the same name in our directory of settings hides each.
     for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
         let settings = dracut.root.as_ref().map_or_else(
             || settings.clone(),
@@ -312,7 +312,7 @@ pub(super) fn module_tree(kernel: &KernelModules) -> Result<Vec<(String, Vec<u8>
     for entry in fs::read_dir(&base).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
-        // The rest is what depmod itself reads, or text beside the tables that modprobe and udev read.
+        // The rest is what depmod itself reads, or the text form of the tables that modprobe and udev read.
         let read = [
             "modules.alias",
             "modules.builtin",

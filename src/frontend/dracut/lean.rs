@@ -54,7 +54,7 @@ pub(super) fn without_udev_and_modprobe(files: &mut Files) {
 }
 
 /// Programs that dracut packs for other kinds of root: unpackers of archives, a pager, repairers and makers of other
-/// file systems. None is called on the way from /squashfs.img to the old first program.
+/// file systems. None is called on the way from /squashfs.img to the old init.
 const UNUSED: [&str; 33] = [
     "bunzip2",
     "bzcat",
@@ -111,7 +111,7 @@ pub(super) fn drop_unused(files: &mut Files) {
     drop_dangling(files);
 }
 
-/// The libraries that a program, or another file that is no library, is linked with, directly or not.
+/// The libraries that programs and other files, libraries excepted, are linked with, directly or not.
 fn wanted_libraries(files: &Files) -> BTreeSet<String> {
     let mut by_name: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
     for path in files.keys().filter(|path| is_library(path)) {

@@ -67,7 +67,7 @@ pub fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     host::find(root)
 }
 
-/// What goes into `etc/cmdline.d/20-btrsquash.conf`, beside the squashfs: where the runtime is, how it is made writable
+/// What goes into `etc/cmdline.d/20-btrsquash.conf`, next to the squashfs: where the runtime is, how it is made writable
 /// (under the option names of dracut 059 and of dracut-ng 110), how long to wait for it, then the user's own `arguments`.
 ///
 /// The kernel's command line comes after it, so whatever stands there wins.

@@ -5,7 +5,7 @@ use crate::report::units::duration;
 /// Lines of the console that a failed boot shows.
 const CONSOLE: usize = 12;
 
-/// A computed figure beside measured ones says so.
+/// A computed figure among measured ones says so.
 fn figure(figure: crate::report::data::Figure) -> String {
     match figure.origin {
         Origin::Measured => memory(figure.value),

@@ -205,8 +205,9 @@ impl Reader<'_> {
         let mut entry = [0; 8];
         let at =
             table.checked_add(number * 8).filter(|at| at.saturating_add(8) <= self.superblock.bytes_used);
-        let at = at
-            .ok_or_else(|| Error::input(format!("the {what} table lies behind the image's end")).at(table))?;
+        let at = at.ok_or_else(|| {
+            Error::input(format!("the {what} table lies beyond the end of the image")).at(table)
+        })?;
         self.source
             .read_exact_at(&mut entry, at)
             .map_err(|e| Error::input(format!("the {what} table cannot be read")).caused_by(e).at(at))?;
@@ -232,7 +233,7 @@ impl Reader<'_> {
             .superblock
             .inode_table
             .checked_add(place >> 16)
-            .ok_or_else(|| Error::input("an inode lies behind the image's end"))?;
+            .ok_or_else(|| Error::input("an inode lies beyond the end of the image"))?;
         let mut cursor = self.metadata.cursor(at, (place & 0xffff) as usize, "inode")?;
         let kind = cursor.u16()?;
         let mode = u32::from(cursor.u16()?);

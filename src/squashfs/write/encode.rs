@@ -73,7 +73,7 @@ impl Encoder {
     }
 }
 
-/// An .xz stream with a CRC32, the only check beside none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
+/// An .xz stream with a CRC32, the only check apart from none that the kernel's decoder has (`lib/xz/xz_dec_stream.c`).
 fn xz(block: &[u8], settings: &Settings) -> io::Result<Option<Vec<u8>>> {
     let options = xz_options(settings.dictionary, settings.thorough)?;
     let arch = settings.arch.filter(|&arch| calls::repeat(arch, block));
