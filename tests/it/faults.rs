@@ -10,11 +10,11 @@ use crate::support::{have, run};
 const TABLE: [(&str, &[&str], usize); 9] = [
     ("write", &["ENOSPC", "EIO", "EINTR"], 12),
     ("pwrite64", &["ENOSPC", "EIO", "EINTR"], 20),
-    ("read", &["EIO", "EINTR"], 20),
-    ("pread64", &["EIO", "EINTR"], 20),
+    ("read", &["EIO", "EINTR", "ENOMEM"], 20),
+    ("pread64", &["EIO", "EINTR", "ENOMEM"], 20),
     ("fsync", &["ENOSPC", "EIO"], 6),
     ("ftruncate", &["ENOSPC", "EIO"], 6),
-    ("openat", &["EACCES", "EMFILE", "ENOENT", "EIO"], 25),
+    ("openat", &["EACCES", "EMFILE", "ENFILE", "ENOENT", "ENOMEM", "EIO"], 25),
     ("linkat", &["EACCES", "EIO", "ENOSPC"], 2),
     ("lseek", &["EIO"], 20),
 ];

@@ -355,10 +355,14 @@ fn of_rows(lines: Vec<String>) -> Vec<String> {
 
 /// An image whose init lists what it finds, with `entries` in it.
 fn monolith(entries: &[Entry]) -> Vec<u8> {
+    packed(&monolith_archive(entries), Encoding::Zstd)
+}
+
+fn monolith_archive(entries: &[Entry]) -> Vec<u8> {
     let mut all = vec![file("init", lister()).mode(0o755)];
     all.extend(entries.iter().cloned());
     all.push(trailer());
-    packed(&archive(&all), Encoding::Zstd)
+    archive(&all)
 }
 
 /// The right lines, and which of them belong to what: by the entries that `pick` takes of a row.
@@ -447,6 +451,64 @@ fn appended_files_land_alike_everywhere() {
         assert_rows(&rows, &format!("the model of {maker}"), &of_rows(model(&file)), &expected);
         assert_rows(&rows, maker, &of_rows(by_the_kernel(&both, &kernel)), &expected);
     }
+}
+
+/// A kernel without `CONFIG_INITRAMFS_PRESERVE_MTIME`: what it unpacks has the time of the boot. Linux itself gives that time
+/// to all; in a converted image what was not appended keeps its own.
+#[test]
+#[ignore = "needs a kernel that tests/kernel-without-mtime builds"]
+fn a_kernel_that_keeps_no_times_gives_its_own_to_what_is_appended() {
+    let made = std::env::var_os("BTRSQUASH_KERNEL_WITHOUT_MTIME")
+        .expect("names what tests/kernel-without-mtime made");
+    let made = Path::new(&made);
+    let kernel = made.join("vmlinuz");
+    let rows = rows();
+    let mut entries = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        entries.push(dir(home(number)).time(900));
+        entries.extend(placed(number, &row.runtime));
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let original = packed(&monolith_archive(&entries), Encoding::Gzip);
+    let old = temporary.path().join("old.img");
+    std::fs::write(&old, &original).unwrap();
+
+    let linux = of_rows(by_the_kernel(&appended(&original, &rows), &kernel));
+    let all = right(&rows, |row| row.linux.as_ref().unwrap_or(&row.right));
+    assert_rows(&rows, "Linux", &at_boot(&linux, |time| time > 1 << 20), &at_boot(&all, |_| true));
+
+    let new = temporary.path().join("new.img");
+    let mut command = btrsquash();
+    command.arg("convert").arg(&old).args([
+        "--assume-monolith",
+        "--quiet",
+        "--front-end",
+        "built-in",
+        "--kernel",
+    ]);
+    run(command.arg(&kernel).arg("--modules").arg(made).arg("-o").arg(&new));
+    let both = appended(&std::fs::read(&new).unwrap(), &rows);
+    let found = of_rows(by_the_kernel(&both, &kernel));
+    let expected = right(&rows, |row| &row.right);
+    assert_rows(
+        &rows,
+        "built-in",
+        &at_boot(&found, |time| time > 1 << 20),
+        &at_boot(&expected, |time| time == 0 || time >= 2_000),
+    );
+}
+
+/// The lines with "boot" for the times that are those of the boot.
+fn at_boot(lines: &[String], is_boot: fn(i64) -> bool) -> Vec<String> {
+    let line = |line: &String| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let time = words.len() - 2;
+        if is_boot(words[time].parse().unwrap()) {
+            words[time] = "boot";
+        }
+        words.join(" ")
+    };
+    lines.iter().map(line).collect()
 }
 
 /// What verify, diff and inspect find in an image.

@@ -19,7 +19,7 @@ fn the_sample_converts_dry_and_is_what_its_script_makes() {
         assert_eq!(manifest(&read(&std::fs::read(made).unwrap()).unwrap().tree), manifest(&ours.tree));
     }
     let mut command = btrsquash();
-    command.arg("convert").arg(&sample).args(["--dry-run", "--front-end", "built-in"]);
+    command.arg("convert").arg(&sample).args(["--dry-run", "--full", "--front-end", "built-in"]);
     let text = String::from_utf8_lossy(&run(&mut command).stdout).into_owned();
     for words in
         ["what a conversion would do", "monolith", "Tiny 1", "6.1.0-tiny", "/init (script for /bin/sh)"]
