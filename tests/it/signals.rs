@@ -96,7 +96,6 @@ fn front_ends() -> Vec<&'static str> {
 }
 
 #[test]
-#[ignore = "not yet seen to pass: run with --ignored"]
 fn sixty_signals_at_any_moment_leave_nothing() {
     let signals = [
         Signal::INT,
@@ -112,17 +111,25 @@ fn sixty_signals_at_any_moment_leave_nothing() {
         let place = Place::new();
         let start = Instant::now();
         run(&mut place.convert(front_end));
-        let whole = start.elapsed();
+        let mut whole = start.elapsed();
         let old = std::fs::read(place.dir.path().join("out/new.img")).unwrap();
-        let mut ended = 0;
-        for (number, moment) in moments(30, whole).enumerate() {
+        // Those that came too late do not count; the time that a run takes follows the load of the machine.
+        let (mut ended, mut number) = (0, 0);
+        while ended < 30 {
+            assert!(number < 120, "{front_end}: only {ended} of {number} signals were in time");
+            let moment = moments(30, whole).nth(number % 30).unwrap();
             let signal = signals[number % signals.len()];
             let context = format!("{front_end}, {signal:?} after {moment:?} of {whole:?}");
+            let start = Instant::now();
             let mut child = place.convert(front_end).spawn().unwrap();
             after(moment, &child, signal);
             let status = child.wait().unwrap();
             assert!(status.success() || status.signal() == Some(signal.as_raw()), "{context}: {status}");
+            if status.success() {
+                whole = whole.min(start.elapsed());
+            }
             ended += u32::from(!status.success());
+            number += 1;
             place.no_process_after(Duration::from_secs(1), &context);
             let names = [vec![], vec!["new.html".to_owned(), "new.img".to_owned()]];
             assert_eq!(place.names(), names, "{context}");
@@ -130,7 +137,6 @@ fn sixty_signals_at_any_moment_leave_nothing() {
             let now = std::fs::read(place.dir.path().join("out/new.img")).unwrap();
             assert!(status.success() || front_end == "dracut" || now == old, "{context}");
         }
-        assert!(ended >= 20, "{front_end}: only {ended} of 30 were in time");
     }
 }
 
