@@ -58,7 +58,7 @@ pub struct Facts {
     pub image: Option<ImageSize>,
     /// How its squashfs allocates decompressors.
     pub decompressors: Option<Decompressors>,
-    /// Whether it makes a zswap pool when it starts ([`Config::zswap`]).
+    /// Whether it makes a zswap pool when it starts.
     pub zswap: Option<bool>,
     /// Whether directories that it unpacks get the times of the archive (`CONFIG_INITRAMFS_PRESERVE_MTIME`).
     pub preserves_mtime: Option<bool>,
