@@ -87,8 +87,8 @@ impl Command {
             Self::Boot(options) => options.json,
             Self::Packages(options) => options.json,
             Self::Ls(options) => options.json,
-            Self::Report(options) => options.format == Format::Json,
-            Self::History(options) => options.format == Format::Json,
+            Self::Report(options) => options.to.format == Format::Json,
+            Self::History(options) => options.to.format == Format::Json,
             _ => false,
         }
     }

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use btrsquash::error::Error;
-use btrsquash::output;
 use btrsquash::report::growth::Sizes;
-use btrsquash::report::{Format, History, Report};
+use btrsquash::report::{History, Report};
 use clap::Args;
 
-use super::output::{ReportFiles, print};
+use super::show::Destination;
 
 /// `btrsquash history`.
 #[derive(Debug, Args)]
@@ -17,18 +16,9 @@ pub struct HistoryOptions {
     /// their names
     #[arg(required = true, value_name = "FILE|DIR")]
     pub files: Vec<PathBuf>,
-    /// Format to print
-    #[arg(long, default_value = "text", value_parser = super::show::format_names())]
-    pub format: Format,
-    /// Also write it to this .json, .txt, .md, .html or .csv file; may be repeated
-    #[arg(long, value_name = "FILE")]
-    pub report: Vec<PathBuf>,
-    /// Also write it as a web page
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Replace files that exist
-    #[arg(short, long)]
-    pub force: bool,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub to: Destination,
 }
 
 /// Shows size and minimum RAM over time.
@@ -41,19 +31,14 @@ pub fn history(options: &HistoryOptions) -> anyhow::Result<()> {
         if path.is_dir() { files.extend(reports(path)?) } else { files.push(path.clone()) }
     }
     let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    let outputs = ReportFiles::new(&options.report, options.html.as_deref(), options.force, &inputs, &[])?;
+    let outputs = options.to.files(&inputs)?;
     let name = |file: &Path| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let images =
         files.iter().map(|file| Ok((name(file), Sizes::read(file)?))).collect::<Result<Vec<_>, Error>>()?;
     if images.is_empty() {
         return Err(Error::usage("there is no .json file in the directory").into());
     }
-    let history = History::new(&images);
-    let report = Report::History(&history);
-    let written = outputs.write(&report)?;
-    print(&report, options.format)?;
-    output::commit(written)?;
-    Ok(())
+    options.to.publish(outputs, &Report::History(&History::new(&images)))
 }
 
 /// The .json files of a directory in the order of their names.

@@ -1,11 +1,15 @@
 //! Options of several commands on how a result is judged and printed.
 
-use btrsquash::report::Format;
+use std::path::{Path, PathBuf};
+
+use btrsquash::output;
 use btrsquash::report::growth::Limit;
+use btrsquash::report::{Format, Report};
 use clap::Args;
 use clap::builder::TypedValueParser;
 
 use super::args::{one_of, size};
+use super::output::{ReportFiles, print};
 
 /// How much an image may grow.
 #[derive(Debug, Args)]
@@ -29,6 +33,43 @@ pub struct Show {
     /// Print the whole report as text, not only the answer
     #[arg(long)]
     pub full: bool,
+}
+
+/// Where a result goes that is made from saved ones.
+#[derive(Debug, Args)]
+pub struct Destination {
+    /// Format to print
+    #[arg(long, default_value = "text", value_parser = format_names())]
+    pub format: Format,
+    /// Also write it to this .json, .txt, .md, .html, .csv or .xml (JUnit) file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Also write it as a web page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+impl Destination {
+    /// The files that were asked for.
+    ///
+    /// # Errors
+    /// If one cannot be written, or is one of `inputs`.
+    pub fn files(&self, inputs: &[&Path]) -> anyhow::Result<ReportFiles> {
+        ReportFiles::new(&self.report, self.html.as_deref(), self.force, inputs, &[])
+    }
+
+    /// Writes and prints a result.
+    ///
+    /// # Errors
+    /// If an output cannot be written.
+    pub fn publish(&self, files: ReportFiles, report: &Report<'_>) -> anyhow::Result<()> {
+        let written = files.write(report)?;
+        print(report, self.format)?;
+        Ok(output::commit(written)?)
+    }
 }
 
 impl From<Format> for Show {
