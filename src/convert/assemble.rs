@@ -210,7 +210,7 @@ fn command_line(request: &Request, prepared: &Prepared, built: &Built) -> String
         line.push_str(&format!(" {word}{}", built.written.size));
     }
     if request.layout == Layout::Split {
-        line.push_str(&format!(" {}{},{}", cmdline::PACKING, request.compression(), prepared.block_size));
+        line.push_str(&format!(" {}{},{}", cmdline::PACKING, prepared.compression, prepared.block_size));
     }
     line.push('\n');
     line

@@ -11,9 +11,15 @@ use crate::error::Error;
 use crate::tree::{Content, Device, Extent, Inode, InodeId, Node, Tree};
 
 /// A source, read from its start.
-struct Cursor {
+pub(super) struct Cursor {
     source: Arc<dyn ReadAt>,
     at: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(source: Arc<dyn ReadAt>) -> Self {
+        Self { source, at: 0 }
+    }
 }
 
 impl Read for Cursor {
@@ -43,7 +49,7 @@ impl Seek for Cursor {
 /// If it is damaged, or unpacks to more than `limit` bytes.
 pub(super) fn unpacked(source: Arc<dyn ReadAt>, limit: u64) -> Result<Arc<dyn ReadAt>, Error> {
     let damaged = |e: io::Error| Error::input("the compressed data is damaged").caused_by(e);
-    let mut reader = codec::any(BufReader::new(Cursor { source, at: 0 })).map_err(damaged)?;
+    let mut reader = codec::any(BufReader::new(Cursor::new(source))).map_err(damaged)?;
     let mut spool = Spool::new().map_err(Error::temporary)?;
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -67,7 +73,7 @@ pub(super) fn unpacked(source: Arc<dyn ReadAt>, limit: u64) -> Result<Arc<dyn Re
 pub(super) fn tar(source: Arc<dyn ReadAt>) -> Result<Tree, Error> {
     let damaged = |e: io::Error| Error::input("the tar archive is damaged").caused_by(e);
     let mut tree = Tree::new(Arc::clone(&source));
-    let mut archive = tar::Archive::new(Cursor { source, at: 0 });
+    let mut archive = tar::Archive::new(Cursor::new(source));
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
         let header = entry.header();

@@ -1,11 +1,13 @@
 //! File system images and archives inside an image, found by magic at any path.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use serde::Serialize;
 
+use super::archives::Cursor;
 use crate::codec;
-use crate::tree::{Content, InodeId, Node, Tree, display};
+use crate::squashfs;
+use crate::tree::{InodeId, Node, Tree, display};
 
 /// Smaller files hold no system.
 const MIN_SIZE: u64 = 1 << 20;
@@ -133,26 +135,10 @@ fn kind(tree: &Tree, id: InodeId) -> Option<(InsideKind, bool)> {
         return None;
     }
     // Blocks of xz and zstd may be larger than the head: they are read as far as is needed.
-    let reader = std::io::BufReader::new(Reader { tree, content, at: 0 });
+    let reader = BufReader::new(Cursor::new(squashfs::file(tree, id)?));
     let mut start = Vec::new();
     let _ = codec::any(reader).ok()?.take(PREFIX as u64).read_to_end(&mut start);
     InsideKind::of(&start).map(|kind| (kind, true))
-}
-
-/// A file of a tree, read from its start.
-struct Reader<'t> {
-    tree: &'t Tree,
-    content: &'t Content,
-    at: u64,
-}
-
-impl Read for Reader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let left = self.content.size.saturating_sub(self.at).min(buffer.len() as u64) as usize;
-        self.tree.read_at(self.content, &mut buffer[..left], self.at)?;
-        self.at += left as u64;
-        Ok(left)
-    }
 }
 
 /// Percent of the tree's content that is `inside`.

@@ -185,7 +185,7 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     let io = Error::temporary;
     let empty = directory.path().join("conf.d");
     fs::create_dir(&empty).map_err(io)?;
-    // A distribution's own settings are next to dracut's own: an empty file of the same name in our directory of settings hides each.
+    // A distribution's settings are next to dracut's own: an empty file of the same name in our directory hides each.
     for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
         let settings = dracut.root.as_ref().map_or_else(
             || settings.clone(),

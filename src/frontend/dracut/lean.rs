@@ -251,7 +251,8 @@ fn is_library(path: &str) -> bool {
         && (name.ends_with(".so") || name.contains(".so."))
 }
 
-/// Whether glibc's loader looks for libraries in this one's directory unasked: /lib, /lib64 and Debian's multiarch directories.
+/// Whether glibc's loader looks for libraries in the directory of `path` unasked: /lib, /lib64 and Debian's multiarch
+/// directories.
 fn in_default_directory(path: &str) -> bool {
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let directory = directory.strip_prefix("usr/").unwrap_or(directory);

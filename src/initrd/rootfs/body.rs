@@ -40,7 +40,6 @@ impl Reader {
     }
 
     fn punch(&mut self, file: &mut OpenFile, len: u64) {
-        self.cover(file, Extent { file_offset: file.position, data_offset: 0, len: 0 });
         if let Node::Regular(content) = &mut self.tree.inode_mut(file.id).node {
             clear(content, file.position..file.position + len);
         }
@@ -49,9 +48,6 @@ impl Reader {
 
     fn cover(&mut self, file: &mut OpenFile, extent: Extent) {
         let Node::Regular(content) = &mut self.tree.inode_mut(file.id).node else { return };
-        if extent.len == 0 {
-            return;
-        }
         clear(content, file.position..file.position + extent.len);
         let at = content.extents.partition_point(|e| e.file_offset < extent.file_offset);
         match at.checked_sub(1).and_then(|i| content.extents.get_mut(i)) {
