@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use btrsquash::{error, scratch};
-use clap::Parser;
+use clap::FromArgMatches;
 use cli::args::{Cli, Command};
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
         );
     }
     // clap itself exits with 2 on a usage error and with 0 after --help.
-    let command = Cli::parse().command;
+    let parsed = Cli::from_arg_matches(&cli::manual::command().get_matches());
+    let command = parsed.unwrap_or_else(|error| error.exit()).command;
     let json = command.json();
     match run(command) {
         Ok(code) => code,

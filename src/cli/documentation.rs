@@ -3,14 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::cli::args::Cli;
 use btrsquash::error::Error;
 use btrsquash::output::{Options, OutputFile};
 use btrsquash::report::SCHEMAS;
-use clap::CommandFactory;
-use clap_mangen::Man;
 
-use super::output;
+use super::{manual, output};
 
 /// `btrsquash completions`.
 ///
@@ -18,7 +15,7 @@ use super::output;
 /// When stdout cannot be written.
 pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "btrsquash", &mut text);
+    clap_complete::generate(shell, &mut manual::command(), "btrsquash", &mut text);
     output::write(&String::from_utf8_lossy(&text))
 }
 
@@ -38,22 +35,13 @@ pub fn schema(name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When they cannot be written.
 pub fn man(directory: Option<&Path>) -> anyhow::Result<()> {
-    let mut command = Cli::command();
-    command.build();
+    let pages = manual::pages()?;
     let Some(directory) = directory else {
-        let mut text = Vec::new();
-        Man::new(command).render(&mut text)?;
-        return output::write(&String::from_utf8_lossy(&text));
+        let main = pages.first().map(|(_, text)| String::from_utf8_lossy(text)).unwrap_or_default();
+        return output::write(&main);
     };
-    let mut pages = vec![("btrsquash".to_owned(), command.clone())];
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        let name = format!("btrsquash-{}", sub.get_name());
-        pages.push((name.clone(), sub.clone().name(name)));
-    }
     let mut files = Vec::new();
-    for (name, command) in pages {
-        let mut text = Vec::new();
-        Man::new(command).render(&mut text)?;
+    for (name, text) in pages {
         // The pages of an older version are replaced.
         let path = directory.join(format!("{name}.1"));
         let mut file = OutputFile::create(&path, Options::new(true))?;

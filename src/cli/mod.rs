@@ -10,6 +10,7 @@ pub mod extract;
 pub mod history;
 mod inspect;
 mod look;
+pub mod manual;
 pub mod ls;
 mod output;
 pub mod packages;

@@ -23,6 +23,7 @@ mod kinds;
 mod landing;
 mod layout;
 mod lookinside;
+mod manual;
 mod outputs;
 mod packages;
 mod pages;

@@ -198,6 +198,15 @@ proptest! {
     }
 }
 
+/// What the properties above found once.
+#[test]
+fn unfinished_quotes_and_here_documents_can_be_followed() {
+    for text in ["\n''  ''`(\n`", "case x in <<E\n", r"\A\A\A\A\A`(#A"] {
+        trace(text);
+        trace(&format!("#!{text}"));
+    }
+}
+
 /// Debian's installer ends in `exec $init`, with `/bin/busybox init` in the variable, and has a script at /sbin/init that
 /// copies the image.
 #[test]
