@@ -13,11 +13,19 @@ use regex::bytes::Regex;
 
 use super::show::{MaxGrowth, Show};
 
+/// The commit and its date, if samples/build built this.
+const COMMIT: Option<&str> = option_env!("BTRSQUASH_COMMIT");
+
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    COMMIT.map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
+}
+
 /// Turns a monolithic initrd into a live image that needs much less RAM.
 #[derive(Debug, Parser)]
 #[command(
     name = "btrsquash",
-    version,
+    version = version(),
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done; 1 a comparison, budget or boot failed; 2 usage; 3 unsupported or damaged \
