@@ -32,6 +32,7 @@ pub mod frontend;
 
 pub mod ram;
 pub mod inspect;
+pub mod append;
 pub mod compare;
 pub mod convert;
 pub mod vm;

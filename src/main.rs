@@ -79,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ls(options) => cli::ls(&options),
         Command::Cat(options) => cli::cat(&options),
         Command::Extract(options) => cli::extract(&options),
+        Command::Append(options) => cli::append(&options),
         Command::Report(options) => cli::report(&options),
         Command::History(options) => cli::history(&options),
         Command::Schema { name } => cli::schema(&name),

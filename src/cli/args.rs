@@ -60,6 +60,8 @@ pub enum Command {
     Cat(super::cat::Cat),
     /// Extract files of an image into a directory or a tar archive, without root
     Extract(super::extract::Extract),
+    /// Append files to an image, so that the system that boots has them
+    Append(super::append::AppendOptions),
     /// Show a saved JSON result again in any format, without reading an image
     Report(super::report::ReportOptions),
     /// Show size and minimum RAM over time, with the packages that changed them

@@ -106,6 +106,13 @@ const EXAMPLES: &[(&str, Examples)] = &[
             ("As a tar archive, with owners and devices", "btrsquash extract new.img --tar new.tar"),
         ],
     ),
+    (
+        "append",
+        &[
+            ("Preseed an installer", "btrsquash append initrd.img preseed.cfg -o new.img"),
+            ("Replace a file of the system", "btrsquash append initrd.img motd --at /etc/motd -o new.img"),
+        ],
+    ),
     ("report", &[("Make a web page of a saved result", "btrsquash report result.json --html result.html")]),
     ("history", &[("Sizes over time, as a web page", "btrsquash history results --html history.html")]),
     ("schema", &[("What convert --json prints", "btrsquash schema conversion")]),

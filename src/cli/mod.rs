@@ -1,5 +1,6 @@
 //! One file a subcommand: options in, a report out. Only here is anything printed.
 
+pub mod append;
 pub mod args;
 mod boot;
 pub mod cat;
@@ -19,6 +20,7 @@ pub mod show;
 pub mod report;
 mod verify;
 
+pub use append::append;
 pub use boot::boot;
 pub use cat::cat;
 pub use convert::convert;

@@ -90,3 +90,75 @@ fn an_appended_init_is_no_conversion() {
     assert_eq!((code, paths(&report["unexpected"])), (1, vec!["init".to_owned()]), "{report:#}");
     assert!(report["notes"].to_string().contains("instead of the boot initramfs's own"), "{report:#}");
 }
+
+/// What `append` writes is what `find | cpio` appends by hand, directories and padding included, and the system sees it.
+#[test]
+fn append_does_what_cpio_does_by_hand() {
+    if !have("cpio") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let old = bootable(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    convert(&old, &path("new.img"), &["--front-end", "built-in"]);
+    sh(
+        dir.path(),
+        r"mkdir -p add/etc add/srv/deep; echo more >add/etc/more; echo there >add/srv/deep/file; chmod 600 add/etc/more
+        ln -s /nowhere add/srv/deep/link; touch -d @1000000001 add/etc/more add/srv/deep/* add/srv/deep add/srv
+        head -c 1 /dev/zero >>new.img",
+        &[],
+    );
+    for image in ["bootable.img", "new.img"] {
+        sh(
+            dir.path(),
+            r#"rm -rf by-hand; mkdir by-hand; cp -a add/. by-hand; cp "$1" hand.img; truncate -s %4 hand.img
+            chmod 755 by-hand/etc by-hand/srv by-hand/srv/deep
+            (cd by-hand; find . -mindepth 1 | sort | cpio -o -H newc --quiet -R 0:0) >>hand.img"#,
+            &[Path::new(image)],
+        );
+        let said = run(btrsquash()
+            .arg("append")
+            .arg(path(image))
+            .args([path("add/etc"), path("add/srv")])
+            .arg("-o")
+            .arg(path("appended.img"))
+            .arg("--force"));
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(said.contains("  /etc: directory that exists\n  /etc/more: new\n"), "{said}");
+        let tar = |name: &str| {
+            let listed = run(btrsquash().args(["ls", "-l"]).arg(path(name)));
+            String::from_utf8(listed.stdout).unwrap()
+        };
+        let without_etc = |listing: String| -> Vec<String> {
+            listing.lines().filter(|line| !line.ends_with(" etc")).map(str::to_owned).collect()
+        };
+        assert_eq!(without_etc(tar("appended.img")), without_etc(tar("hand.img")), "{image}");
+        let content = run(btrsquash().arg("cat").arg(path("appended.img")).arg("srv/deep/file")).stdout;
+        assert_eq!(content, b"there\n");
+    }
+    // One file under another name, twice the same bytes, and what cannot be.
+    let append = |image: &str, arguments: &[&str]| {
+        let output =
+            btrsquash().arg("append").arg(path(image)).arg(path("add/etc/more")).args(arguments).output();
+        let output = output.unwrap();
+        (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, first, said) = append("new.img", &["--at", "/srv/new/name", "-o", "-"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("/srv/new/name: new"), "{said}");
+    assert!(first == append("new.img", &["--at", "srv/new/name", "-o", "-"]).1, "not the same bytes");
+    let (_, _, said) = append("new.img", &["--at", "/etc", "-o", "-"]);
+    assert!(said.contains("/etc/more: new"), "{said}");
+    for (at, why) in [
+        ("/init", "/init would replace the init that mounts the runtime"),
+        ("/proc/version", "/proc/version would not reach the system"),
+        ("/srv/../etc/x", ".. is not allowed"),
+        ("/usr/share/again/x", "is not a directory"),
+    ] {
+        let new = path("refused.img");
+        let (code, _, said) = append("new.img", &["--at", at, "-o", new.to_str().unwrap()]);
+        assert_eq!(code, Some(2), "{at}: {said}");
+        assert!(said.contains(why), "{at}: {said}");
+        assert!(!new.exists(), "{at}");
+    }
+}
