@@ -226,6 +226,9 @@ pub struct Convert {
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,
+    /// Compare every path of the new image with the old one, as the command verify does, before the new one gets its name
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
     /// Do not read back what was written: normally every block of the new image is read and its checksum verified before
     /// the image gets its name
     #[arg(long)]

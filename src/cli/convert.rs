@@ -87,6 +87,7 @@ const fn name(stage: Stage) -> &'static str {
         Stage::Compress => "compressing the squashfs",
         Stage::Write => "writing the new image",
         Stage::ReadBack => "reading it back",
+        Stage::Verify => "verifying",
     }
 }
 
@@ -109,6 +110,11 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
     if apart && layout == Layout::Combined {
         return Err(Error::usage("the runtime comes from elsewhere, so it cannot be in the image")
             .hint("leave --layout out, or say --runtime-from initramfs")
+            .into());
+    }
+    if options.verify && layout == Layout::Split {
+        return Err(Error::usage("--verify compares one image, and this conversion writes two files")
+            .hint("leave --verify out, and run: btrsquash verify OLD RUNTIME")
             .into());
     }
     if runtime == RuntimeFrom::Retained && layout == Layout::Split {
@@ -150,6 +156,7 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         assume_monolith: options.assume_monolith,
         force: options.force,
         read_back: !options.no_verify_write,
+        verify: options.verify,
         threads: options.jobs.map_or(0, usize::from),
         dry_run: options.dry_run,
         limits: initrd::Limits {

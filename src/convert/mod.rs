@@ -19,7 +19,7 @@ use std::io::Write;
 
 pub use choices::{BlockReason, Choice, FormatReason, FrontEndKind, FrontEndReason};
 pub use request::{FrontEndChoice, Goal, Layout, Request, Stage, Watch};
-pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts};
+pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts, Verified};
 
 use crate::bytes::pieces;
 use crate::container::{self, Input};
@@ -51,7 +51,10 @@ pub fn convert(request: &Request, watch: Watch) -> anyhow::Result<(Conversion, V
         watch(Stage::ReadBack, 0, 0);
         assemble::read_back(request, &built, &mut output)?;
     }
-    let conversion = result::done(request, prepared, built, &mut output)?;
+    if request.verify {
+        watch(Stage::Verify, 0, 0);
+    }
+    let conversion = result::done(request, &input, prepared, built, &mut output)?;
     input.check_unchanged()?;
     Ok((conversion, output.files()))
 }

@@ -103,6 +103,8 @@ pub struct Request {
     pub force: bool,
     /// Read back what was written before it gets its name.
     pub read_back: bool,
+    /// Compare every path of the new image with the old one, before the new one gets its name.
+    pub verify: bool,
     /// Threads that compress.
     pub threads: usize,
     /// Stop before the slow work and write nothing.
@@ -178,6 +180,8 @@ pub enum Stage {
     Write,
     /// What was written is being read back.
     ReadBack,
+    /// Comparing the new image with the old one.
+    Verify,
 }
 
 /// Told how far a conversion is: the stage, bytes done and bytes in all (0 where unknown).

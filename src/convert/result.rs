@@ -11,13 +11,16 @@ use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::Request;
 use crate::codec::{self, Encoding};
+use crate::compare;
+use crate::container::Input;
 use crate::error::Error;
 use crate::frontend;
 use crate::image::classify::Classification;
 use crate::image::split::Split;
-use crate::image::{self, Part};
+use crate::image::{self, Opened, Part};
 use crate::initrd::Limits;
 use crate::ram::{Facts, Machine, Packing};
+use crate::tree::display;
 use crate::{btrfs, squashfs};
 
 /// Something about a conversion that the user should know.
@@ -121,6 +124,17 @@ pub struct Conversion {
     pub split: Split,
     /// What the user should know.
     pub notes: Vec<Note>,
+    /// What was compared, if the new image was verified.
+    pub verified: Option<Verified>,
+}
+
+/// How much of the old image was compared with the new one, and found the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Paths.
+    pub paths: u64,
+    /// Bytes of content.
+    pub bytes: u64,
 }
 
 /// The result before the slow work.
@@ -133,17 +147,21 @@ pub(super) fn dry_run(request: &Request, prepared: Prepared) -> Conversion {
         choices: prepared.choices,
         split: prepared.split,
         notes: prepared.notes,
+        verified: None,
     }
 }
 
 /// The whole result.
 pub(super) fn done(
     request: &Request,
+    input: &Input,
     prepared: Prepared,
     built: Built,
     output: &mut Output,
 ) -> Result<Conversion, Error> {
-    let facts = facts(request, &prepared, output)?;
+    let image = open(request, output)?;
+    let facts = facts(request, &prepared, &image)?;
+    let verified = request.verify.then(|| verify(request, input, &image)).transpose()?;
     let new = New {
         parts: output.parts,
         squashfs: built.written.size,
@@ -164,6 +182,7 @@ pub(super) fn done(
     conversion.notes.extend(built_notes.into_iter().map(Note::Found));
     conversion.notes.extend(less);
     conversion.new = Some(new);
+    conversion.verified = verified;
     Ok(conversion)
 }
 
@@ -227,16 +246,44 @@ fn less_memory(
     }
 }
 
-/// What the RAM model has to know about the new image.
-fn facts(request: &Request, prepared: &Prepared, output: &mut Output) -> Result<Facts, Error> {
+/// The new image, opened as it was written.
+fn open(request: &Request, output: &mut Output) -> Result<Opened, Error> {
     let file = match output.initrd.take() {
         Some(initrd) => initrd,
         None => output.image.read_back()?,
     };
     // The user's limits are for the old image.
     let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
-    let image = image::read(Arc::new(file), &request.new, &limits, &|_| ())?;
-    let facts = Facts::of(&image, &prepared.machine.kernel).ok_or_else(|| {
+    image::read(Arc::new(file), &request.new, &limits, &|_| ())
+}
+
+/// Compares every path of the old image with the new one.
+///
+/// # Errors
+/// [`crate::error::Kind::Failed`] if they differ.
+fn verify(request: &Request, input: &Input, new: &Opened) -> Result<Verified, Error> {
+    let old = image::of(input, &request.limits, &|_| ())?;
+    let found = compare::verify(&old, new)?;
+    if found.holds() {
+        return Ok(Verified { paths: found.compared, bytes: found.bytes });
+    }
+    let missing = found.missing.iter().chain(&found.unexpected).map(|item| item.path.clone());
+    let changed = found.changed.iter().map(|pair| display(&pair.path));
+    let paths: Vec<String> = missing.chain(changed).take(3).collect();
+    let all = found.missing.len() + found.unexpected.len() + found.changed.len();
+    Err(Error::failed(format!(
+        "the new image would not hold the same system: {all} paths differ, such as {}",
+        paths.join(", ")
+    ))
+    .file(&request.new)
+    .hint(
+        "please report this; convert without --verify and compare with btrsquash verify to see all of them",
+    ))
+}
+
+/// What the RAM model has to know about the new image.
+fn facts(request: &Request, prepared: &Prepared, image: &Opened) -> Result<Facts, Error> {
+    let facts = Facts::of(image, &prepared.machine.kernel).ok_or_else(|| {
         Error::input("the new image is not the initrd that it should be: please report this")
             .file(&request.new)
     })?;

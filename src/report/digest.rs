@@ -58,6 +58,11 @@ impl Digest {
         match report {
             Report::Conversion(report) => {
                 digest.budgets(&report.budgets);
+                digest.checks.extend(report.verified.map(|verified| Check {
+                    name: "verify".into(),
+                    good: true,
+                    text: format!("the same system: {} compared", count(verified.paths, "path")),
+                }));
                 if let Some(new) = &report.new {
                     digest.metric("image", "", Some(report.old.size), Some(new.size));
                     new.parts

@@ -219,6 +219,7 @@ pub(crate) fn conversion() -> Conversion {
         }],
         notes: vec!["free space in the runtime: 1 GiB".into()],
         budgets: budgets(),
+        verified: None,
     }
 }
 

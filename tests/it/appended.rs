@@ -136,6 +136,16 @@ fn append_does_what_cpio_does_by_hand() {
         let content = run(btrsquash().arg("cat").arg(path("appended.img")).arg("srv/deep/file")).stdout;
         assert_eq!(content, b"there\n");
     }
+    // What is meant to be there can be allowed; what is lost cannot.
+    let verify = |allowed: &[&str]| {
+        let mut command = btrsquash();
+        command.arg("verify").arg(path("bootable.img")).arg(path("appended.img"));
+        allowed.iter().for_each(|glob| _ = command.args(["--allow", glob]));
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(verify(&[]), Some(1));
+    assert_eq!(verify(&["etc/more"]), Some(1));
+    assert_eq!(verify(&["etc/more", "srv"]), Some(0));
     // One file under another name, twice the same bytes, and what cannot be.
     let append = |image: &str, arguments: &[&str]| {
         let output =

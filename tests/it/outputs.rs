@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{btrsquash, run, sh};
+use crate::support::{btrsquash, follows_schema, run, sh};
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/tiny-initrd.gz")
@@ -327,4 +327,35 @@ fn a_byte_that_changed_on_disk_is_found_and_no_output_appears() {
     let mut command = convert("combined");
     run(command.arg("--no-verify-write").env("BTRSQUASH_TEST_FLIP", (start + 200).to_string()));
     assert!(std::fs::read(dir.path().join("new.img")).unwrap() != image, "no byte was changed");
+    std::fs::remove_file(dir.path().join("new.img")).unwrap();
+    // --verify reads all of it, too.
+    let mut command = convert("combined");
+    command.args(["--no-verify-write", "--verify"]).env("BTRSQUASH_TEST_FLIP", (start + 200).to_string());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn convert_verifies_before_the_image_appears() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new.img");
+    let convert = |arguments: &[&str]| {
+        let mut command = btrsquash();
+        command.arg("convert").arg(tiny()).args(["--front-end", "built-in", "--verify"]).args(arguments);
+        command.arg("-o").arg(&new).output().unwrap()
+    };
+    let output = convert(&["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let verified = btrsquash().arg("verify").arg(tiny()).arg(&new).arg("--json").output().unwrap();
+    let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert!(verified["compared"].as_u64() > Some(10), "{verified:#}");
+    assert_eq!(report["verified"]["paths"], verified["compared"]);
+    follows_schema("conversion", &report);
+    let output = convert(&["--force"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().last().unwrap_or_default();
+    assert!(line.contains(" paths, ") && line.ends_with(" compared"), "{said}");
+    let output = convert(&["--force", "--layout", "split"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }

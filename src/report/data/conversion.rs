@@ -82,4 +82,16 @@ pub struct Conversion {
     pub notes: Vec<String>,
     /// The limits that were set.
     pub budgets: Vec<Budget>,
+    /// What was compared with the original and found the same, with `convert --verify`.
+    #[serde(default)]
+    pub verified: Option<Verified>,
+}
+
+/// How much of the original was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Paths.
+    pub paths: u64,
+    /// Bytes of content.
+    pub bytes: u64,
 }

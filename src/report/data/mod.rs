@@ -19,7 +19,7 @@ pub use comparison::{
     AspectChange, Changed, Counts, Difference, FoldedPath, Item, Moved, PackageDifference,
     PackageDifferences, PackageVersion, Side, SizeChange, TextDifference, Verification,
 };
-pub use conversion::{Choice, Conversion, Portion, WrittenFile};
+pub use conversion::{Choice, Conversion, Portion, Verified, WrittenFile};
 pub use failure::Failure;
 pub use growth::{Grown, Growth, PackageSize, Subject};
 pub use inspection::{Duplicate, FileSize, Inspection, Layer, SegmentRow, Weight};

@@ -10,7 +10,7 @@ use crate::convert::{
 use crate::image::split::Split;
 use crate::report::data::{
     Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
-    Portion, Ram, SCHEMA_VERSION, Tool,
+    Portion, Ram, SCHEMA_VERSION, Tool, Verified,
 };
 use crate::report::signs;
 use crate::report::units::{mebibytes, size};
@@ -59,6 +59,7 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
         additions: additions.iter().map(|a| Added { path: a.path.clone(), why: a.why.clone() }).collect(),
         notes,
         budgets: Vec::new(),
+        verified: found.verified.map(|verified| Verified { paths: verified.paths, bytes: verified.bytes }),
     }
 }
 

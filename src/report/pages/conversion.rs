@@ -14,14 +14,21 @@ pub fn written(report: &Conversion, milliseconds: u64) -> Option<String> {
         1 => String::new(),
         files => format!(" (and {})", count(files as u64 - 1, "more file")),
     };
+    let next = match &report.verified {
+        Some(verified) => {
+            format!("verified: {}, {} compared", count(verified.paths, "path"), size(verified.bytes))
+        }
+        None => {
+            let largest = report.files.iter().max_by_key(|file| file.bytes).unwrap_or(file);
+            format!("next: btrsquash verify {} {}", quoted(&report.old.path), quoted(&largest.path))
+        }
+    };
     Some(format!(
-        "wrote {}{more}: {}{ram}, in {}, SHA-256 {}; next: btrsquash verify {} {}",
+        "wrote {}{more}: {}{ram}, in {}, SHA-256 {}; {next}",
         file.path,
         size(file.bytes),
         duration(milliseconds),
         file.sha256,
-        quoted(&report.old.path),
-        quoted(&report.files.iter().max_by_key(|file| file.bytes).unwrap_or(file).path)
     ))
 }
 
