@@ -255,7 +255,7 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
         Some(("new", file)) => (Which::New, file),
         _ => return Err(Error::usage(format!("--measured '{text}': write old=FILE or new=FILE")).into()),
     };
-    let json = std::fs::read_to_string(file)
+    let json = report::read_report(Path::new(file))
         .map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))
         .context("reading measured figures")?;
     let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());

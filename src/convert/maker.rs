@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::choices::{Choice, FrontEndKind, FrontEndReason};
 use super::kept::Kept;
 use super::request::{FrontEndChoice, Request};
+use crate::bytes::read_regular;
 use crate::contract::RuntimeFrom;
 use crate::elf;
 use crate::error::Error;
@@ -124,9 +125,13 @@ fn for_another_machine(machine: &str) -> Error {
     )
 }
 
+/// The largest boot initramfs that a user may give, in bytes: it is kept in memory.
+const MAX_FRONT_END: u64 = 512 << 20;
+
 /// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
 fn read(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::usage("cannot be read").caused_by(e).file(path))?;
+    let bytes = read_regular(path, MAX_FRONT_END)
+        .map_err(|e| Error::usage("cannot be read").caused_by(e).file(path))?;
     let limits = initrd::Limits { accept_partial: false, ..*limits };
     let image = initrd::read(&bytes, path, &limits, &|_| ())?;
     if image.tree.resolve("init").is_none() {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::bytes::{ReadAt, Spool};
+use crate::bytes::{self, ReadAt, Spool};
 use crate::codec::Encoding;
 use crate::error::Error;
 use crate::tree::{InodeId, Tree};
@@ -43,25 +43,14 @@ pub fn open(path: &Path) -> Result<File, Error> {
             .hint("if it is the root of a system, pack it with find . | cpio -o -H newc | gzip >initrd.gz"));
     }
     if !metadata.is_file() {
-        return Err(Error::input(format!("is {}: expected a regular file", kind_of(&metadata)))
-            .file(path)
-            .hint("copy its content into a file, or give - and pipe it into standard input"));
+        return Err(Error::input(format!(
+            "is {}: expected a regular file",
+            bytes::name(metadata.file_type())
+        ))
+        .file(path)
+        .hint("copy its content into a file, or give - and pipe it into standard input"));
     }
     File::open(path).map_err(cannot)
-}
-
-fn kind_of(metadata: &std::fs::Metadata) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-    let kind = metadata.file_type();
-    if kind.is_fifo() {
-        "a pipe"
-    } else if kind.is_block_device() {
-        "a block device"
-    } else if kind.is_char_device() {
-        "a character device"
-    } else {
-        "a socket"
-    }
 }
 
 /// What reading an image may cost.

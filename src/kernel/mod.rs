@@ -4,10 +4,10 @@
 //! whether that kernel reaches the runtime, and as which file system.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::bytes::{open_regular, read_regular};
 use crate::codec::{Compression, Encoding};
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use crate::error::Error;
@@ -145,14 +145,13 @@ struct KernelFile {
 impl KernelFile {
     fn read(path: &Path) -> Result<Self, Error> {
         let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
-        if !path.metadata().map_err(usage)?.is_file() {
-            return Err(Error::usage("not a regular file").file(path));
-        }
-        let mut bytes = Vec::new();
-        File::open(path).map_err(usage)?.take(MAX_VMLINUZ + 1).read_to_end(&mut bytes).map_err(usage)?;
-        if bytes.len() as u64 > MAX_VMLINUZ {
-            return Err(Error::input(format!("not a kernel: larger than {MAX_VMLINUZ} bytes")).file(path));
-        }
+        let bytes = read_regular(path, MAX_VMLINUZ).map_err(|e| {
+            if e.kind() == std::io::ErrorKind::InvalidData {
+                Error::input("not a kernel").caused_by(e).file(path)
+            } else {
+                usage(e)
+            }
+        })?;
         let mut unpacked = vmlinuz::Unpacked::default();
         let release = vmlinuz::release(&bytes, &mut unpacked).ok_or_else(|| {
             Error::input("not recognized as a kernel: it has neither a bzImage header nor a `Linux version` banner")
@@ -176,11 +175,8 @@ impl KernelFile {
 /// [`crate::error::Kind::Usage`] if the file cannot be read or is not a regular file.
 pub fn machine(path: &Path) -> Result<Option<&'static str>, Error> {
     let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
-    if !path.metadata().map_err(usage)?.is_file() {
-        return Err(Error::usage("not a regular file").file(path));
-    }
     let mut head = Vec::new();
-    File::open(path).map_err(usage)?.take(vmlinuz::HEAD).read_to_end(&mut head).map_err(usage)?;
+    open_regular(path).map_err(usage)?.take(vmlinuz::HEAD).read_to_end(&mut head).map_err(usage)?;
     if let Some(found) = vmlinuz::machine(&head) {
         return Ok(Some(found));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::modinfo::Info;
 use super::release::is_release;
 use super::{archive, module_name};
-use crate::bytes::{ReadAt, Spool, Spooled};
+use crate::bytes::{ReadAt, Spool, Spooled, open_regular, read_regular};
 use crate::codec;
 use crate::error::Error;
 use crate::tree::{InodeId, Node, Tree};
@@ -178,7 +178,7 @@ impl<'a> Source<'a> {
         let mut source = if path.is_dir() {
             Source { name: path.display().to_string(), store: Store::Host, versions: directory(path)? }
         } else {
-            let mut file = File::open(path).map_err(usage)?;
+            let mut file = open_regular(path).map_err(usage)?;
             let mut head = Vec::new();
             file.by_ref().take(8).read_to_end(&mut head).map_err(usage)?;
             if !archive::is_package(&head) {
@@ -207,11 +207,7 @@ impl<'a> Source<'a> {
                 spool.read_exact_at(&mut bytes, *offset)?;
                 Ok(bytes)
             }
-            (_, Place::Host(path)) => {
-                let mut bytes = Vec::new();
-                File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-                if bytes.len() as u64 > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
-            }
+            (_, Place::Host(path)) => read_regular(path, MAX_FILE),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -365,8 +361,7 @@ fn walk(top: &Path, files: &mut Files) -> io::Result<()> {
 /// The kernel release for which the module at `place` was built.
 fn release_of(place: &Place) -> Option<String> {
     let Place::Host(path) = place else { return None };
-    let mut packed = Vec::new();
-    File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut packed).ok()?;
+    let packed = read_regular(path, MAX_FILE).ok()?;
     let info = Info::parse(&codec::unpack(&packed, MAX_FILE).ok()?).ok()?;
     let release = info.vermagic?.split_whitespace().next()?.to_owned();
     is_release(&release).then_some(release)

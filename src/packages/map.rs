@@ -2,7 +2,6 @@
 //! themselves and kept in a JSON file.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::dpkg;
+use crate::bytes::{open_regular, read_regular};
 use crate::error::Error;
 use crate::kernel::archive;
 use crate::tree::display;
@@ -44,9 +44,13 @@ impl Default for PackageMap {
     }
 }
 
+/// The largest map that is read, in bytes.
+const MAX_MAP: u64 = 256 << 20;
+
 fn mapped(path: &Path) -> Result<MappedPackage, Error> {
     let open = || {
-        let file = File::open(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
+        let file =
+            open_regular(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
         Ok(BufReader::with_capacity(256 << 10, file))
     };
     let control = archive::control(open()?).map_err(|e| e.file(path))?;
@@ -86,8 +90,9 @@ impl PackageMap {
     /// # Errors
     /// [`crate::error::Kind::Input`] if it is not one.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
-        let map: Self = serde_json::from_reader(BufReader::new(file)).map_err(|e| {
+        let text = read_regular(path, MAX_MAP)
+            .map_err(|e| Error::input("cannot be read").caused_by(e).file(path))?;
+        let map: Self = serde_json::from_slice(&text).map_err(|e| {
             Error::input("is not a package map")
                 .caused_by(e)
                 .file(path)

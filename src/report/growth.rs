@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::data::{Conversion, Difference, Grown, Growth, Inspection, PackageVersion, Part, Ram, Subject};
+use super::saved::read_report;
 use super::units::{change, delta, mebibytes, size};
 use crate::error::Error;
 
@@ -99,7 +100,7 @@ impl Sizes {
     /// # Errors
     /// [`crate::error::Kind::Usage`] if the file cannot be read or is no such report.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(file)
+        let text = read_report(file)
             .map_err(|e| Error::usage("the report cannot be read").caused_by(e).file(file))?;
         let inspection = match serde_json::from_str::<Inspection>(&text) {
             Ok(report) => return Ok(Self::from(&report)),

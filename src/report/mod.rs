@@ -43,7 +43,7 @@ pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
 pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
 pub use pages::written;
-pub use saved::Saved;
+pub use saved::{Saved, read_report};
 pub use terminal::Terminal;
 pub use text::Text;
 

@@ -1,10 +1,12 @@
 //! Reports that were saved as JSON.
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::{BootReport, Conversion, Difference, Inspection, MinReport, PackageReport, Report, Verification};
+use crate::bytes::read_regular;
 use crate::error::Error;
 
 /// A report that was read back.
@@ -26,14 +28,25 @@ pub enum Saved {
     Packages(Box<PackageReport>),
 }
 
+/// The largest report that is read, in bytes.
+const MAX_REPORT: u64 = 512 << 20;
+
+/// The text of a report that was saved.
+///
+/// # Errors
+/// Those of reading it; `InvalidData` if it is not text.
+pub fn read_report(file: &Path) -> io::Result<String> {
+    let bytes = read_regular(file, MAX_REPORT)?;
+    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
 impl Saved {
     /// Reads a report.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] if the file cannot be read, [`crate::error::Kind::Input`] if it is no report.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))?;
+        let text = read_report(file).map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))?;
         Self::parse(&text).map_err(|e| {
             Error::input(format!("is not a report of btrsquash: {e}"))
                 .file(file)

@@ -527,3 +527,54 @@ fn an_iso_says_which_initrds_and_kernels_it_holds() {
         }
     }
 }
+
+/// A pipe would block, a device never end: what is named next to the image is a regular file, and read to a limit.
+#[test]
+fn files_next_to_the_image_are_regular_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    sh(
+        dir.path(),
+        "mkfifo pipe; truncate -s 600M large; mkdir -p lib/modules/6.1.0; mkfifo lib/modules/6.1.0/loop.ko",
+        &[],
+    );
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/tiny-initrd.gz").display().to_string();
+    let (new, pipe, large, modules) =
+        (path("new.img"), path("pipe"), path("large"), path("lib/modules/6.1.0"));
+    let measured = |file: &str| format!("old={file}");
+    let (measured_pipe, measured_zero) = (measured(&pipe), measured("/dev/zero"));
+    let convert = ["convert", &image, "--front-end", "built-in", "-o", &new];
+    let inspect = ["inspect", &image, "--max-growth", "1%"];
+    let cases: &[(&[&str], &[&str])] = &[
+        (&convert, &["--kernel", &pipe]),
+        (&convert, &["--kernel", "/dev/zero"]),
+        (&convert, &["--kernel", &large]),
+        (&convert, &["--modules", &pipe]),
+        (&convert, &["--modules", "/dev/zero"]),
+        (&convert, &["--modules", &modules]),
+        (&convert[..2], &["-o", &new, "--front-end", &pipe]),
+        (&convert[..2], &["-o", &new, "--front-end", &large]),
+        (&convert, &["--measured", &measured_pipe]),
+        (&convert, &["--measured", &measured_zero]),
+        (&inspect, &["--baseline", &pipe]),
+        (&inspect, &["--baseline", "/dev/zero"]),
+        (&["packages", &image], &["--package-map", &pipe]),
+        (&["packages", &image], &["--package-map", "/dev/zero"]),
+        (&["report"], &["/dev/zero"]),
+        (&["report"], &[&pipe]),
+    ];
+    for (command, more) in cases {
+        // A limit on memory shows what is read without end.
+        let output = Command::new("timeout")
+            .args(["20", "prlimit", "--as=2000000000"])
+            .arg(env!("CARGO_BIN_EXE_btrsquash"))
+            .args(*command)
+            .args(*more)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(2..=4)), "{more:?}: {:?} {said}", output.status);
+        assert!(!said.contains("out of memory"), "{more:?}: {said}");
+        assert!(!dir.path().join("new.img").exists(), "{more:?}");
+    }
+}
