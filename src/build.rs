@@ -5,8 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::iter;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// A machine that images are made for.
 struct Machine {
@@ -69,13 +73,27 @@ fn own_machine() -> String {
 /// of them.
 fn build_all(out: &Path) -> Result<(), String> {
     let own = own_machine();
-    let mut programs = vec![(own.clone(), build(&own, &variable("TARGET"), None, out))];
-    for machine in MACHINES.iter().filter(|machine| machine.name != own) {
-        let program = linker(machine)
-            .ok_or_else(|| format!("{}-gcc is not installed", machine.tools))
-            .and_then(|linker| build(machine.name, machine.target, Some(linker), out));
-        programs.push((machine.name.to_owned(), program));
-    }
+    let own_target = variable("TARGET");
+    let others = MACHINES.iter().filter(|machine| machine.name != own);
+    let wanted: Vec<_> = iter::once((own.as_str(), own_target.as_str(), None))
+        .chain(others.map(|machine| (machine.name, machine.target, Some(machine))))
+        .collect();
+    // Compiling one takes half a minute on one core.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let take = || wanted.get(next.fetch_add(1, Ordering::Relaxed));
+        iter::from_fn(take)
+            .map(|&(name, target, machine)| (name, build_for(name, target, machine, out)))
+            .collect::<Vec<_>>()
+    };
+    let jobs = variable("NUM_JOBS").parse().unwrap_or(1);
+    let mut programs: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let join =
+            |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|e| resume_unwind(e));
+        threads.into_iter().flat_map(join).collect()
+    });
+    programs.sort_by_key(|(name, _)| wanted.iter().position(|(wanted, ..)| wanted == name));
     let mut table = String::from("&[\n");
     let mut lacking = Vec::new();
     for (name, program) in programs {
@@ -99,6 +117,17 @@ fn build_all(out: &Path) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// Builds the program for this machine or, with its cross compiler, for another one.
+fn build_for(name: &str, target: &str, other: Option<&Machine>, out: &Path) -> Result<PathBuf, String> {
+    let linker = match other {
+        Some(machine) => {
+            Some(linker(machine).ok_or_else(|| format!("{}-gcc is not installed", machine.tools))?)
+        }
+        None => None,
+    };
+    build(name, target, linker, out)
 }
 
 /// The linker for another machine: cargo's variable for it, or Debian's cross compiler.

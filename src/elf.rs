@@ -21,8 +21,39 @@ pub enum Arch {
     Arm64,
     /// SPARC.
     Sparc,
+    /// RISC-V.
+    RiscV,
     /// One that the kernel has no filter for.
     Other,
+}
+
+/// A set of architectures: those whose branch filters a kernel's xz has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Archs(u16);
+
+impl Archs {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// Every one that xz has a filter for.
+    pub const ALL: Self = Self((1 << Arch::Other as u16) - 1);
+
+    /// Whether `arch` is one of them.
+    #[must_use]
+    pub const fn contains(self, arch: Arch) -> bool {
+        self.0 & 1 << arch as u16 != 0
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl FromIterator<Arch> for Archs {
+    fn from_iter<T: IntoIterator<Item = Arch>>(archs: T) -> Self {
+        Self(archs.into_iter().fold(0, |set, arch| set | 1 << arch as u16))
+    }
 }
 
 /// The class, byte order and machine of a program or shared library by the first bytes of its header, as they stand
@@ -62,6 +93,7 @@ pub(crate) fn header(head: &[u8]) -> Option<(u16, Arch)> {
         (h::EM_ARM, true) if head[37] & 4 != 0 => Arch::ArmThumb,
         (h::EM_ARM, true) => Arch::Arm,
         (h::EM_AARCH64, true) => Arch::Arm64,
+        (h::EM_RISCV, true) => Arch::RiscV,
         _ => Arch::Other,
     };
     Some((number(16), arch))

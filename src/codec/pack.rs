@@ -51,6 +51,7 @@ pub(crate) fn branch_filter(filters: &mut Filters, arch: Option<Arch>) -> &mut F
         Some(Arch::PowerPc) => filters.powerpc(),
         Some(Arch::Sparc) => filters.sparc(),
         Some(Arch::Ia64) => filters.ia64(),
+        Some(Arch::RiscV) => filters.riscv(),
         Some(Arch::Other) | None => filters,
     }
 }

@@ -77,3 +77,17 @@ fn finish(size: u64, lanes: &[u64; 4], mut rest: &[u8]) -> u64 {
     hash = (hash ^ hash >> 29).wrapping_mul(P3);
     hash ^ hash >> 32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known values, on machines of either byte order.
+    #[test]
+    fn hashes_are_those_of_xxhsum() {
+        let hash = |bytes: &[u8]| of(&mut &*bytes).unwrap();
+        assert_eq!(hash(b""), (0, 0xef46_db37_51d8_e999));
+        assert_eq!(hash(b"abc"), (3, 0x44bc_2cf5_ad77_0999));
+        assert_eq!(hash(b"Nobody inspects the spammish repetition"), (39, 0xfbce_a83c_8a37_8bf1));
+    }
+}

@@ -17,7 +17,7 @@ use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::{self, Encoding};
 use crate::contract::{RuntimeFormat, paths};
 use crate::cores::Cores;
-use crate::elf;
+use crate::elf::{self, Archs};
 use crate::error::Error;
 use crate::frontend::{self, FrontEnd, built_in, dracut, guest, kept};
 use crate::initrd;
@@ -156,7 +156,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         stored: matches!(&prepared.maker, Maker::Kept(kept) if kept.stored),
         block_size: prepared.block_size,
         time: u32::try_from(prepared.time.max(0)).unwrap_or(u32::MAX),
-        bcj: bcj(prepared),
+        filters: filters(prepared),
         thorough: request.thorough(),
     };
     let into_cpio = request.layout == Layout::Combined;
@@ -195,9 +195,9 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     Ok(Built { front_end, packed, squashfs: out, facts, notes, written })
 }
 
-/// Whether every kernel's xz has the branch filter of its machine.
-fn bcj(prepared: &Prepared) -> bool {
-    prepared.kernels.iter().all(|kernel| kernel.bcj)
+/// The branch filters that every kernel's xz has.
+fn filters(prepared: &Prepared) -> Archs {
+    prepared.kernels.iter().fold(Archs::ALL, |all, kernel| all.common(kernel.filters))
 }
 
 fn too_large(size: u64) -> Error {
@@ -261,7 +261,8 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
             return Ok((front_end, ready.bytes.clone()));
         }
     };
-    let arch = if bcj(prepared) { elf::machine(&guest::program(&prepared.architecture)?) } else { None };
+    let arch = elf::machine(&guest::program(&prepared.architecture)?);
+    let arch = arch.filter(|&arch| filters(prepared).contains(arch));
     let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch)?;
     Ok((front_end, packed))
 }

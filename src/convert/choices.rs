@@ -180,7 +180,7 @@ pub(super) fn of(
         block_size,
         block_reason,
         thorough: request.thorough() && request.compression() == Compression::Xz,
-        bcj: request.compression() == Compression::Xz && kernels.iter().all(|kernel| kernel.bcj),
+        bcj: request.compression() == Compression::Xz && kernels.iter().all(Kernel::has_own_branch_filter),
         stored: kept.is_some_and(|kept| kept.stored),
     });
     if !matches!(maker, Maker::File(_)) {

@@ -239,3 +239,87 @@ impl Image {
         Ok(outcome)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of this test's own, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("btrsquash-{}-{name}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn write(path: &Path, content: &str, mode: u32, mtime: (i64, i64)) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        sys::set_modified(path, mtime).unwrap();
+    }
+
+    /// The numbers of system calls and the layout of structures differ between machines: this runs on several.
+    #[test]
+    fn appended_files_replace_what_is_there() {
+        let scratch = Scratch::new("lay");
+        let (top, runtime) = (scratch.0.join("top"), scratch.0.join("runtime"));
+        let time = (1_000_000_007, 123_456_789);
+        write(&top.join("etc/motd"), "new", 0o640, time);
+        write(&top.join("bin/tool"), "tool", 0o4755, time);
+        fs::hard_link(top.join("bin/tool"), top.join("bin/tool2")).unwrap();
+        std::os::unix::fs::symlink("motd", top.join("etc/link")).unwrap();
+        sys::set_modified(top.join("etc/link"), (-1, 0)).unwrap();
+        const S_IFIFO: u32 = 0o010_000;
+        sys::make_node(top.join("etc/fifo"), S_IFIFO | 0o600, 0).unwrap();
+        write(&runtime.join("etc/motd"), "old and longer", 0o600, (5, 0));
+        fs::hard_link(runtime.join("etc/motd"), runtime.join("etc/other")).unwrap();
+        write(&runtime.join("usr/bin/ls"), "ls", 0o755, (5, 0));
+        std::os::unix::fs::symlink("usr/bin", runtime.join("bin")).unwrap();
+
+        let mut trees = Directories::new(&top, &runtime).unwrap();
+        let own = Own::nothing();
+        let list = appended(&trees, &own).unwrap();
+        let outcome = lay(&mut trees, b"", &list, &own, true).unwrap();
+        assert!(outcome.kept.is_empty() && !outcome.changed.is_empty());
+
+        let data = |path: &str| runtime.join(path).symlink_metadata().unwrap();
+        let text = |path: &str| fs::read_to_string(runtime.join(path)).unwrap();
+        // All names of a file see what is written over it.
+        assert_eq!((text("etc/motd"), text("etc/other")), ("new".into(), "new".into()));
+        let motd = data("etc/motd");
+        assert_eq!((motd.mode() & 0o7777, motd.nlink()), (0o640, 2));
+        assert_eq!((motd.mtime(), motd.mtime_nsec()), time);
+        // The symlink to a directory stays, and a hard link stays one.
+        assert!(data("bin").is_symlink());
+        assert_eq!(data("usr/bin/tool").ino(), data("usr/bin/tool2").ino());
+        assert_eq!((text("usr/bin/tool"), data("usr/bin/tool").mode() & 0o7777), ("tool".into(), 0o4755));
+        assert_eq!(runtime.join("etc/link").read_link().unwrap(), Path::new("motd"));
+        assert_eq!(data("etc/link").mtime(), -1);
+        let fifo = data("etc/fifo").mode();
+        assert_eq!((fifo & 0o170_000, fifo & 0o7777), (S_IFIFO, 0o600));
+        assert_eq!(text("usr/bin/ls"), "ls");
+    }
+
+    #[test]
+    fn paths_stay_inside_the_tree() {
+        let scratch = Scratch::new("inside");
+        let root = Root(&scratch.0);
+        fs::create_dir_all(scratch.0.join("sbin")).unwrap();
+        fs::write(scratch.0.join("sbin/init"), "").unwrap();
+        std::os::unix::fs::symlink("../../../sbin/init", scratch.0.join("init")).unwrap();
+        std::os::unix::fs::symlink("round", scratch.0.join("round")).unwrap();
+        assert_eq!(root.resolve("/init").unwrap(), scratch.0.join("sbin/init"));
+        assert_eq!(root.resolve("round").unwrap_err().raw_os_error(), Some(40));
+        assert_eq!(root.resolve("no/where").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

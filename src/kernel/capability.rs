@@ -7,6 +7,7 @@ use super::config::Config;
 use super::modinfo::Symbols;
 use crate::codec::Compression;
 use crate::codec::Encoding;
+use crate::elf::{Arch, Archs};
 
 /// All that squashfs can be packed with.
 const COMPRESSIONS: [Compression; 5] =
@@ -54,42 +55,61 @@ pub(super) const fn squashfs_since(compression: Compression) -> Release {
     }
 }
 
-/// The option of lib/xz/Kconfig for the branch filter of a machine, and the function that proves it in xz_dec.ko.
-fn branch_filter(machine: &str) -> Option<(&'static str, &'static str)> {
+/// xz's branch filters, each with its option of lib/xz/Kconfig and the function that proves it in xz_dec.ko.
+const BRANCH_FILTERS: [(Arch, &str, &str); 8] = [
+    (Arch::X86, "CONFIG_XZ_DEC_X86", "bcj_x86"),
+    (Arch::PowerPc, "CONFIG_XZ_DEC_POWERPC", "bcj_powerpc"),
+    (Arch::Ia64, "CONFIG_XZ_DEC_IA64", "bcj_ia64"),
+    (Arch::Arm, "CONFIG_XZ_DEC_ARM", "bcj_arm"),
+    (Arch::ArmThumb, "CONFIG_XZ_DEC_ARMTHUMB", "bcj_armthumb"),
+    (Arch::Arm64, "CONFIG_XZ_DEC_ARM64", "bcj_arm64"),
+    (Arch::Sparc, "CONFIG_XZ_DEC_SPARC", "bcj_sparc"),
+    (Arch::RiscV, "CONFIG_XZ_DEC_RISCV", "bcj_riscv"),
+];
+
+/// The branch filters that the kernel's xz is proven to have, by the configuration or, without one, by the functions of
+/// its module. A block with another one could not be read.
+pub(super) fn branch_filters(config: Option<&Config>, xz_dec: Option<&Symbols>) -> Archs {
+    let proven = |option: &str, function: &str| match config {
+        Some(config) => config.yes(option),
+        None => xz_dec.is_some_and(|symbols| {
+            // The compiler appends `.constprop.0` and the like.
+            symbols.defined.iter().any(|name| name.split('.').next() == Some(function))
+        }),
+    };
+    let found = BRANCH_FILTERS.into_iter().filter(|(_, option, function)| proven(option, function));
+    found.map(|(arch, ..)| arch).collect()
+}
+
+/// The architecture of the programs that a kernel for `machine` normally runs, by their branch filter.
+pub(super) fn own_arch(machine: &str) -> Option<Arch> {
     Some(match machine {
-        "x86_64" | "i686" => ("CONFIG_XZ_DEC_X86", "bcj_x86"),
-        "aarch64" => ("CONFIG_XZ_DEC_ARM64", "bcj_arm64"),
-        "arm" => ("CONFIG_XZ_DEC_ARM", "bcj_arm"),
-        "ppc64" | "ppc64le" | "ppc" => ("CONFIG_XZ_DEC_POWERPC", "bcj_powerpc"),
-        "riscv64" | "riscv32" => ("CONFIG_XZ_DEC_RISCV", "bcj_riscv"),
-        "sparc64" => ("CONFIG_XZ_DEC_SPARC", "bcj_sparc"),
+        "x86_64" | "i686" => Arch::X86,
+        "aarch64" => Arch::Arm64,
+        "arm" => Arch::ArmThumb,
+        // The filter knows big-endian code only.
+        "ppc64" | "ppc" => Arch::PowerPc,
+        "riscv64" | "riscv32" => Arch::RiscV,
+        "sparc64" | "sparc" => Arch::Sparc,
+        "ia64" => Arch::Ia64,
         _ => return None,
     })
 }
 
 /// Whether the kernel's xz has the branch filter of its own machine; if not, or if that cannot be proven, why.
-pub(super) fn bcj(
+pub(super) fn own_branch_filter(
     machine: Option<&str>,
     config: Option<&Config>,
     xz_dec: Option<&Symbols>,
 ) -> Result<(), String> {
     let machine = machine.ok_or("the kernel's machine is not known")?;
-    let (option, function) =
-        branch_filter(machine).ok_or_else(|| format!("xz has no branch filter for {machine}"))?;
-    if let Some(config) = config {
-        return if config.yes(option) {
-            Ok(())
-        } else {
-            Err(format!("{option} is not set in {}", config.origin))
-        };
-    }
-    let proven = xz_dec.is_some_and(|symbols| {
-        symbols.defined.iter().any(|&name| name == function || name.starts_with(&format!("{function}.")))
-    });
-    if proven {
-        Ok(())
-    } else {
-        Err(format!("no configuration of the kernel was found that would prove {option}"))
+    let none = || format!("xz has no branch filter for {machine}");
+    let own = own_arch(machine).ok_or_else(none)?;
+    let (_, option, _) = BRANCH_FILTERS.into_iter().find(|(arch, ..)| *arch == own).ok_or_else(none)?;
+    match config {
+        _ if branch_filters(config, xz_dec).contains(own) => Ok(()),
+        Some(config) => Err(format!("{option} is not set in {}", config.origin)),
+        None => Err(format!("no configuration of the kernel was found that would prove {option}")),
     }
 }
 
@@ -165,14 +185,32 @@ mod tests {
     #[test]
     fn the_branch_filter_has_to_be_proven() {
         let with = config("CONFIG_XZ_DEC_X86=y\n");
-        assert_eq!(bcj(Some("x86_64"), Some(&with), None), Ok(()));
-        assert!(bcj(Some("aarch64"), Some(&with), None).is_err());
-        assert!(bcj(Some("x86_64"), None, None).is_err());
+        let own = own_branch_filter;
+        assert_eq!(own(Some("x86_64"), Some(&with), None), Ok(()));
+        assert!(own(Some("aarch64"), Some(&with), None).is_err());
+        assert!(own(Some("x86_64"), None, None).is_err());
         let mut xz_dec = Symbols::default();
-        assert!(bcj(Some("x86_64"), None, Some(&xz_dec)).is_err());
+        assert!(own(Some("x86_64"), None, Some(&xz_dec)).is_err());
         xz_dec.defined.insert("bcj_x86.constprop.0");
-        assert_eq!(bcj(Some("i686"), None, Some(&xz_dec)), Ok(()));
-        assert!(bcj(Some("s390x"), Some(&with), None).is_err());
+        assert_eq!(own(Some("i686"), None, Some(&xz_dec)), Ok(()));
+        assert!(own(Some("s390x"), Some(&with), None).unwrap_err().contains("no branch filter for s390x"));
+        // xz's filter for POWER does nothing for little-endian code.
+        let power = config("CONFIG_XZ_DEC_POWERPC=y\n");
+        assert!(own(Some("ppc64le"), Some(&power), None).is_err());
+    }
+
+    #[test]
+    fn each_branch_filter_has_its_own_option() {
+        // ARM's two are apart, and a 64-bit kernel that runs 32-bit programs need not have either.
+        let arm = config("CONFIG_XZ_DEC_ARM=y\n# CONFIG_XZ_DEC_ARMTHUMB is not set\n");
+        assert_eq!(branch_filters(Some(&arm), None), Archs::from_iter([Arch::Arm]));
+        assert!(own_branch_filter(Some("arm"), Some(&arm), None).is_err());
+        let arm64 = config("CONFIG_XZ_DEC_ARM64=y\n");
+        assert_eq!(branch_filters(Some(&arm64), None), Archs::from_iter([Arch::Arm64]));
+        let mut xz_dec = Symbols::default();
+        xz_dec.defined.insert("bcj_armthumb");
+        assert_eq!(branch_filters(None, Some(&xz_dec)), Archs::from_iter([Arch::ArmThumb]));
+        assert_eq!(branch_filters(None, None), Archs::NONE);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::bytes::{open_regular, read_regular};
 use crate::codec::{Compression, Encoding};
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
+use crate::elf::Archs;
 use crate::error::Error;
 use crate::tree::Tree;
 
@@ -48,7 +49,7 @@ pub struct Wanted<'a> {
     pub in_place: bool,
     /// How the squashfs is packed.
     pub compression: Compression,
-    /// Whether its xz is to use the branch filter of the architecture, if that is proven to work.
+    /// Whether its xz is to use branch filters, those that are proven to work.
     pub bcj: bool,
     /// Where the runtime comes from.
     pub runtime: &'a RuntimeFrom,
@@ -98,8 +99,8 @@ pub struct Kernel {
     pub btrfs: Btrfs,
     /// What will make the runtime writable.
     pub overlay: Overlay,
-    /// Whether the squashfs may use xz with the branch filter of the architecture.
-    pub bcj: bool,
+    /// The branch filters that its xz is proven to have; none if the squashfs is not to use any.
+    pub filters: Archs,
     /// The encodings of an initramfs that this kernel is proven to unpack (`plain` always is).
     pub encodings: BTreeSet<Encoding>,
     /// Whether the kernel can show the initrd where the boot loader placed it (`retain_initrd`); if not, why.
@@ -110,6 +111,15 @@ pub struct Kernel {
     pub origin: Vec<Origin>,
     /// What was chosen and why, a sentence each.
     pub notes: Vec<String>,
+}
+
+impl Kernel {
+    /// Whether its xz may use the branch filter for the programs of its own machine.
+    #[must_use]
+    pub fn has_own_branch_filter(&self) -> bool {
+        let machine = self.facts.architecture.as_deref();
+        machine.and_then(capability::own_arch).is_some_and(|arch| self.filters.contains(arch))
+    }
 }
 
 /// `-` and `_` are one character in the names of modules.

@@ -10,6 +10,7 @@ use super::source::Source;
 use super::{Btrfs, Facts, Kernel, KernelFile, KernelModules, Origin, Wanted, capability, drivers, vmlinuz};
 use crate::codec::{Compression, Encoding};
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
+use crate::elf::Archs;
 use crate::error::Error;
 use crate::initrd::Segment;
 
@@ -114,7 +115,7 @@ pub(super) fn resolve_kernel(
         notes.push(format!("kernel {release} has no modules in the image: the old system runs without them"));
     }
     check_compression(release, &closure, config, search.wanted.compression, &mut notes)?;
-    let bcj = branch_filter(release, &closure, config, &search.wanted, &mut notes);
+    let filters = branch_filters(release, &closure, config, &search.wanted, &mut notes);
     let encodings = encodings(release, search.old, config, survey.decompressors.as_ref(), &mut notes);
     let retained = capability::retained(release, config);
     let btrfs = btrfs(&closure, config);
@@ -135,7 +136,7 @@ pub(super) fn resolve_kernel(
         format: reached.format,
         btrfs,
         overlay: reached.overlay,
-        bcj,
+        filters,
         encodings,
         retained,
         facts,
@@ -245,24 +246,22 @@ fn btrfs(closure: &Closure<'_>, config: Option<&Config>) -> Btrfs {
     }
 }
 
-/// Whether xz may use the branch filter of the kernel's machine.
-fn branch_filter(
+/// The branch filters that xz may use. That the one for the kernel's own machine is missing is noted.
+fn branch_filters(
     release: &str,
     closure: &Closure<'_>,
     config: Option<&Config>,
     wanted: &Wanted<'_>,
     notes: &mut Vec<String>,
-) -> bool {
+) -> Archs {
     if !wanted.bcj || wanted.compression != Compression::Xz {
-        return false;
+        return Archs::NONE;
     }
-    match capability::bcj(closure.machine(), config, closure.symbols("xz_dec").as_ref()) {
-        Ok(()) => true,
-        Err(why) => {
-            notes.push(format!("kernel {release}: xz without the branch filter: {why}"));
-            false
-        }
+    let symbols = closure.symbols("xz_dec");
+    if let Err(why) = capability::own_branch_filter(closure.machine(), config, symbols.as_ref()) {
+        notes.push(format!("kernel {release}: xz without the branch filter: {why}"));
     }
+    capability::branch_filters(config, symbols.as_ref())
 }
 
 /// The modules of the closure, and how many came from each source.

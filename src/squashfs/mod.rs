@@ -14,6 +14,7 @@ pub use write::{Facts, File, Image, Written, write};
 
 use crate::bytes::ReadAt;
 use crate::codec::Compression;
+use crate::elf::Archs;
 
 /// `SQUASHFS_MAGIC`, "hsqs" as bytes.
 const MAGIC: u32 = 0x7371_7368;
@@ -62,8 +63,8 @@ pub struct Options {
     pub block_size: u32,
     /// Seconds since 1970, for the superblock and every inode.
     pub time: u32,
-    /// Whether xz may use the branch filters: the kernel that reads the image must have been built with them.
-    pub bcj: bool,
+    /// The branch filters that xz may use: the kernel that reads the image must have been built with them.
+    pub filters: Archs,
     /// Whether contents are stored as they are, because they are compressed already.
     pub stored: bool,
     /// Whether xz searches longer for a smaller image.
@@ -76,7 +77,7 @@ impl Default for Options {
             compression: Compression::Xz,
             block_size: MAX_BLOCK_SIZE,
             time: 0,
-            bcj: false,
+            filters: Archs::NONE,
             stored: false,
             thorough: false,
         }

@@ -48,7 +48,7 @@ const MACHINES: [Machine; 8] = [
     Machine {
         program: "qemu-system-aarch64",
         package: "qemu-system-arm",
-        board: &["-M", "virt", "-cpu", "max"],
+        board: &["-M", "virt", "-cpu", "max,pauth=off"],
         console: "ttyAMA0",
         memory_step: 1,
         architecture: "aarch64",

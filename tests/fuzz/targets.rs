@@ -15,6 +15,7 @@ use btrsquash::codec::Encoding;
 use btrsquash::container;
 use btrsquash::contract::RuntimeFrom;
 use btrsquash::cores::Cores;
+use btrsquash::elf::Archs;
 use btrsquash::image::split;
 use btrsquash::image::{self, classify};
 use btrsquash::initrd::{self, Initrd, Limits, NewcWriter};
@@ -540,7 +541,7 @@ fn squashfs_seeds() -> Vec<Vec<u8>> {
             compression,
             block_size: 4096,
             time: 1,
-            bcj: false,
+            filters: Archs::NONE,
             stored: false,
             thorough: false,
         };

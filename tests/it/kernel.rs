@@ -9,6 +9,7 @@ use std::sync::Arc;
 use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
 use btrsquash::contract::{Overlay, RuntimeFormat, RuntimeFrom};
+use btrsquash::elf::Archs;
 use btrsquash::error::{Error, Kind};
 use btrsquash::initrd::Segment;
 use btrsquash::kernel::{self, Btrfs, Kernel, Wanted};
@@ -106,7 +107,11 @@ fn the_closure_from_the_package_is_that_of_modinfo_and_modprobe() {
     let [kernel] = kernels.as_slice() else { panic!("{kernels:?}") };
     assert_eq!(kernel.modules.version, RELEASE);
     assert_eq!(kernel.overlay, Overlay::DeviceMapper);
-    assert!(kernel.bcj, "CONFIG_XZ_DEC_X86=y is in the package's config: {:?}", kernel.notes);
+    assert!(
+        kernel.has_own_branch_filter(),
+        "CONFIG_XZ_DEC_X86=y is in the package's config: {:?}",
+        kernel.notes
+    );
     assert_eq!(kernel::common_encoding(&kernels), Encoding::Xz);
     assert!(kernel.retained.as_ref().unwrap_err().contains("6.8"));
     assert_eq!(kernel.facts.architecture.as_deref(), Some("x86_64"));
@@ -200,7 +205,7 @@ fn every_form_of_directory_and_of_compression_gives_the_same_closure() {
     let found = find(&image(), &[packed.path()], &WANTED).unwrap();
     assert_eq!(found[0].modules.modules, expected[0].modules.modules);
     // Without a config nothing proves the branch filter, and only plain is proven for the front-end.
-    assert!(!found[0].bcj && found[0].notes.iter().any(|n| n.contains("branch filter")));
+    assert!(found[0].filters == Archs::NONE && found[0].notes.iter().any(|n| n.contains("branch filter")));
     assert_eq!(kernel::common_encoding(&found), Encoding::Plain);
 
     // The same files inside the image, below usr/lib.

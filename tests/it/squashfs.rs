@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use btrsquash::bytes::{Hint, ReadAt, Region};
 use btrsquash::codec::Compression;
 use btrsquash::cores::Cores;
-use btrsquash::elf::Arch;
+use btrsquash::elf::{Arch, Archs};
 use btrsquash::error::Kind;
 use btrsquash::squashfs::{self, Options, Written};
 use btrsquash::tree::{Node, Tree};
@@ -116,8 +116,14 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
     let machine = [Region { offset: 0, len: 14_345_678, hint: Hint::MachineCode(Arch::X86) }];
     for compression in Compression::ALL {
         for block_size in [4 << 10, 128 << 10, 1 << 20] {
-            let options =
-                Options { compression, block_size, time: TIME, bcj: true, stored: false, thorough: false };
+            let options = Options {
+                compression,
+                block_size,
+                time: TIME,
+                filters: Archs::ALL,
+                stored: false,
+                thorough: false,
+            };
             let what = format!("{compression} {block_size}");
             let regions = if compression == Compression::Xz { &machine[..] } else { &[] };
             let written = write_to(&image, &bytes, regions, &options);
@@ -194,13 +200,13 @@ fn the_superblock_names_what_is_not_default() {
     let image = dir.path().join("image");
     let bytes = content(2_000_000);
     let code = [Region { offset: 0, len: 2_000_000, hint: Hint::MachineCode(Arch::X86) }];
-    for (compression, bcj, said) in [
-        (Compression::Xz, true, "Filters selected: x86"),
-        (Compression::Xz, true, "Dictionary size 131072"),
-        (Compression::Zstd, false, "compression-level 22"),
+    for (compression, filters, said) in [
+        (Compression::Xz, Archs::ALL, "Filters selected: x86"),
+        (Compression::Xz, Archs::ALL, "Dictionary size 131072"),
+        (Compression::Zstd, Archs::NONE, "compression-level 22"),
     ] {
         let options =
-            Options { compression, block_size: 128 << 10, time: 0, bcj, stored: false, thorough: false };
+            Options { compression, block_size: 128 << 10, time: 0, filters, stored: false, thorough: false };
         write_to(&image, &bytes, &code, &options);
         let stat = sh(dir.path(), "unsquashfs -s \"$1\"", &[&image]);
         assert!(stat.contains(said), "{said:?} is missing:\n{stat}");
@@ -212,13 +218,18 @@ fn the_branch_filter_saves_space_and_only_where_it_may() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(14_000_000);
     let code = [Region { offset: 0, len: bytes.len() as u64, hint: Hint::MachineCode(Arch::X86) }];
-    let size = |regions: &[Region], bcj| {
-        let options = Options { bcj, ..Options::default() };
+    let size = |regions: &[Region], filters| {
+        let options = Options { filters, ..Options::default() };
         write_to(&dir.path().join("image"), &bytes, regions, &options).size
     };
-    let plain = size(&[], true);
-    assert_eq!(size(&code, false).abs_diff(plain), 0);
-    assert!(size(&code, true) + 8192 < plain, "{} is not less than {plain}", size(&code, true));
+    let plain = size(&[], Archs::ALL);
+    // A kernel that has the filter of another machine only could not read a block with this one.
+    for others in [Archs::NONE, [Arch::Arm64, Arch::ArmThumb].into_iter().collect()] {
+        assert_eq!(size(&code, others), plain);
+    }
+    let filtered = size(&code, [Arch::X86].into_iter().collect());
+    assert_eq!(filtered, size(&code, Archs::ALL));
+    assert!(filtered + 8192 < plain, "{filtered} is not less than {plain}");
 }
 
 #[test]
@@ -238,7 +249,7 @@ fn the_number_of_threads_changes_no_byte() {
                     compression,
                     block_size,
                     time: TIME,
-                    bcj: true,
+                    filters: Archs::ALL,
                     stored: false,
                     thorough: false,
                 };
@@ -360,7 +371,7 @@ fn content_of_any_size_comes_back() {
                     compression,
                     block_size: 4096,
                     time: 1,
-                    bcj: true,
+                    filters: Archs::ALL,
                     stored: false,
                     thorough: false,
                 };
@@ -556,8 +567,14 @@ fn a_tree_is_written_as_mksquashfs_would() {
     for compression in Compression::ALL {
         for block_size in [4 << 10, 1 << 20] {
             let what = format!("tree {compression} {block_size}");
-            let options =
-                Options { compression, block_size, time: TIME, bcj: true, stored: false, thorough: false };
+            let options = Options {
+                compression,
+                block_size,
+                time: TIME,
+                filters: Archs::ALL,
+                stored: false,
+                thorough: false,
+            };
             let out = File::create(&ours).unwrap();
             let image = squashfs::Image::of_tree(&tree).unwrap();
             image.write(&options, &Cores::new(2), out, &|_| {}).unwrap();

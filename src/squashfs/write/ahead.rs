@@ -63,7 +63,7 @@ impl<'a> Blocks<'a> {
                 done.push(None);
                 continue;
             }
-            let arch = block.arch.filter(|_| self.options.bcj);
+            let arch = block.arch.filter(|&arch| self.options.filters.contains(arch));
             let thorough = self.options.thorough || block.thorough;
             let settings = Settings { dictionary: self.options.block_size, arch, thorough };
             let packed = if self.options.stored { None } else { encoder.encode(&plain, &settings)? };

@@ -40,6 +40,7 @@ pub(super) fn repeat(arch: Arch, block: &[u8]) -> bool {
             (word >> 22 == 0x100 || word >> 22 == 0x1ff)
                 .then(|| (word << 2, (word << 2).wrapping_add(at), 0x01ff_ffff))
         }),
+        Arch::RiscV => riscv(block, &mut count),
         // Three instructions in 128 bits: no cheap look. Itanium's filter rarely hurts.
         Arch::Ia64 => return true,
         Arch::Other => return false,
@@ -67,6 +68,31 @@ fn x86(block: &[u8], count: &mut Count) {
         if window[0] & 0xfe == 0xe8 && (window[4] == 0 || window[4] == 0xff) {
             let relative = u32::from_le_bytes([window[1], window[2], window[3], window[4]]);
             count.add(relative, relative.wrapping_add(at as u32).wrapping_add(5));
+        }
+    }
+}
+
+/// `jal` with a return address, and `auipc` with the instruction that adds its lower 12 bits, as liblzma's filter pairs
+/// them (simple/riscv.c).
+fn riscv(block: &[u8], count: &mut Count) {
+    let mut at = 0;
+    while let Some(&[a, b, c, d, e, f, g, h]) = block.get(at..at + 8).and_then(|bytes| bytes.first_chunk()) {
+        let (first, second) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let pc = at as u32;
+        at += 2;
+        if first & 0xdff == 0x0ef {
+            let relative =
+                first & 0x000f_f000 | first >> 9 & 1 << 11 | first >> 20 & 0x7fe | first >> 11 & 1 << 20;
+            count.add(relative, relative.wrapping_add(pc) & 0x001f_fffe);
+            at += 2;
+        } else if first & 0x7f == 0x17 {
+            // Not x0 and x2, and the second instruction reads what the first one writes.
+            let pair = first & 0xe80 != 0 && (first << 8 ^ second.wrapping_sub(3)) & 0x000f_8003 == 0;
+            if pair {
+                let relative = (first & 0xffff_f000).wrapping_add((second as i32 >> 20) as u32);
+                count.add(relative, relative.wrapping_add(pc));
+            }
+            at += if pair { 6 } else { 2 };
         }
     }
 }
@@ -104,6 +130,13 @@ mod tests {
                 }
                 Arch::Arm64 => (0x9400_0000 | (relative >> 2) & 0x3ff_ffff).to_le_bytes().to_vec(),
                 Arch::PowerPc => (0x4800_0001 | relative & 0x3ff_fffc).to_be_bytes().to_vec(),
+                // auipc ra, …; jalr ra, …(ra)
+                Arch::RiscV => {
+                    [0x97 | relative.wrapping_add(0x800) & 0xffff_f000, 0x0000_80e7 | relative << 20]
+                        .iter()
+                        .flat_map(|word: &u32| word.to_le_bytes())
+                        .collect()
+                }
                 Arch::Sparc => (0x4000_0000 | (relative >> 2) & 0x3fff_ffff).to_be_bytes().to_vec(),
                 _ => {
                     let half = relative.wrapping_sub(4) >> 1;
@@ -119,10 +152,28 @@ mod tests {
 
     #[test]
     fn linked_code_gains_and_objects_do_not() {
-        for arch in [Arch::X86, Arch::Arm, Arch::ArmThumb, Arch::Arm64, Arch::PowerPc, Arch::Sparc] {
+        for arch in
+            [Arch::X86, Arch::Arm, Arch::ArmThumb, Arch::Arm64, Arch::PowerPc, Arch::Sparc, Arch::RiscV]
+        {
             assert!(repeat(arch, &code(arch, true)), "{arch:?} linked");
             assert!(!repeat(arch, &code(arch, false)), "{arch:?} object");
         }
+        // jal ra, …: four pieces of the displacement.
+        let jal = |relative: u32| {
+            0xef | relative & 0xff000
+                | (relative & 1 << 11) << 9
+                | (relative & 0x7fe) << 20
+                | (relative & 1 << 20) << 11
+        };
+        let calls = |linked: bool| -> Vec<u8> {
+            let call = |at: u32| if linked { jal((at / 16 % 50 * 1024).wrapping_sub(at)) } else { jal(0) };
+            (0..64 << 10)
+                .step_by(16)
+                .flat_map(|at| [call(at), 0x13, 0x13, 0x13])
+                .flat_map(u32::to_le_bytes)
+                .collect()
+        };
+        assert!(repeat(Arch::RiscV, &calls(true)) && !repeat(Arch::RiscV, &calls(false)));
         assert!(!repeat(Arch::X86, &[0; 4096]));
         assert!(!repeat(Arch::X86, b"abc"));
     }

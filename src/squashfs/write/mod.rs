@@ -20,7 +20,7 @@ use std::thread;
 use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::Compression;
 use crate::cores::Cores;
-use crate::elf::Arch;
+use crate::elf::{Arch, Archs};
 use crate::error::{Error, Kind};
 use crate::squashfs::{MAGIC, MAX_BLOCK_SIZE, METADATA_SIZE, MIN_BLOCK_SIZE, Options, STORED, SUPERBLOCK};
 use ahead::{Ahead, Blocks};
@@ -316,7 +316,7 @@ fn details(image: &Image<'_>, options: &Options) -> Option<Vec<u8>> {
         // The kernel insists on them: version 1 is `LZ4_LEGACY` (fs/squashfs/lz4_wrapper.c); no flag: not HC.
         Compression::Lz4 => words(&[1, 0]),
         Compression::Xz => {
-            let filters = if options.bcj { filters(image) } else { 0 };
+            let filters = filters(image, options.filters);
             // Without options the kernel takes what metadata needs at least; with them, what they say: with blocks of
             // 4 KiB and a filter it cannot mount what mksquashfs writes.
             let dictionary = options.block_size.max(METADATA_SIZE as u32);
@@ -327,9 +327,10 @@ fn details(image: &Image<'_>, options: &Options) -> Option<Vec<u8>> {
 
 /// The bits by which squashfs-tools name the branch filters (`xz_wrapper.c`). Nothing but its own display reads
 /// them: a decoder finds the filters in each block's header.
-fn filters(image: &Image<'_>) -> u32 {
+fn filters(image: &Image<'_>, allowed: Archs) -> u32 {
     image.blobs.iter().flat_map(|blob| blob.regions.iter()).fold(0, |bits, region| {
         bits | match region.hint {
+            Hint::MachineCode(arch) if !allowed.contains(arch) => 0,
             Hint::MachineCode(Arch::X86) => 0x01,
             Hint::MachineCode(Arch::PowerPc) => 0x02,
             Hint::MachineCode(Arch::Ia64) => 0x04,
@@ -337,6 +338,7 @@ fn filters(image: &Image<'_>) -> u32 {
             Hint::MachineCode(Arch::ArmThumb) => 0x10,
             Hint::MachineCode(Arch::Sparc) => 0x20,
             Hint::MachineCode(Arch::Arm64) => 0x40,
+            Hint::MachineCode(Arch::RiscV) => 0x80,
             Hint::MachineCode(Arch::Other) | Hint::Zero | Hint::Metadata | Hint::Data | Hint::Few => 0,
         }
     })

@@ -38,7 +38,7 @@ proptest! {
         block_size in prop::sample::select(vec![4096, 65_536, 1 << 20]),
     ) {
         tree.inodes.iter_mut().for_each(|inode| inode.mtime = inode.mtime.clamp(0, u32::MAX.into()));
-        let options = Options { compression, block_size, time: 3, bcj: true, stored: false, thorough: false };
+        let options = Options { compression, block_size, time: 3, filters: Archs::ALL, stored: false, thorough: false };
         let bytes = written(&tree, &options, 2);
         prop_assert!(bytes == written(&tree, &options, 1), "the number of threads changes the image");
         prop_assert_eq!(listing(&tree), listing(&read_back(bytes.clone())));
