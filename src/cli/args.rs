@@ -166,7 +166,7 @@ pub struct Convert {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub free_space: u64,
     /// The boot initramfs: the host's dracut, btrsquash's own (built-in), a ready-made initramfs FILE, or dracut if it is
-    /// installed and else built-in (auto)
+    /// installed and else built-in (auto), which also fetches a runtime by http or tftp
     #[arg(
         long,
         value_name = "auto|dracut|built-in|FILE",
@@ -182,8 +182,8 @@ pub struct Convert {
     /// medium, else combined]
     #[arg(long, value_parser = one_of(&["combined", "split"], layout))]
     pub layout: Option<Layout>,
-    /// Where the boot initramfs finds the runtime: initramfs, retained, an http://, ftp://, tftp:// or nfs: address,
-    /// media:LABEL=NAME or media:UUID=ID
+    /// Where the boot initramfs finds the runtime: initramfs, retained, an http:// or tftp:// address (https://, ftp:// and nfs:
+    /// with dracut), media:LABEL=NAME or media:UUID=ID
     #[arg(
         long,
         value_name = "WHERE",
@@ -195,7 +195,8 @@ pub struct Convert {
         )
     )]
     pub runtime_from: String,
-    /// Drivers for the boot initramfs: net, storage, or modules by name; may be repeated
+    /// Drivers for the boot initramfs: net, storage, or modules by name; may be repeated. The default is net for a runtime on a
+    /// network, storage for one on a disk
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// Arguments to add to the image's own command line (/etc/cmdline.d)

@@ -55,6 +55,11 @@ impl Arguments {
         self.0.iter().rev().find(|(n, _)| n == name)?.1.as_deref()
     }
 
+    /// The values of `name`, which may be given several times, in order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).filter_map(|(_, value)| value.as_deref())
+    }
+
     /// The value of `root=`: the last one that names a root file system.
     #[must_use]
     pub fn root(&self) -> Option<&str> {

@@ -9,9 +9,11 @@ pub mod checksum;
 pub mod cmdline;
 mod config;
 mod lay;
+pub mod net;
 mod own;
 pub mod paths;
 mod resolve;
+pub mod sha256;
 
 pub use config::{Config, FORMAT, FrontEnd, Handover, Overlay, RuntimeFormat, RuntimeFrom};
 pub use lay::{Kind, Outcome, Stat, Trees, lay};

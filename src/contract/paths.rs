@@ -31,6 +31,8 @@ pub const LATE_MODULES: &str = "LiveOS/modules";
 pub const ORDER: &str = "order";
 /// Size and XXH64 of the squashfs as it was made.
 pub const CHECKSUM: &str = ".btrsquash/squashfs";
+/// Size and SHA-256 of a squashfs that is fetched over a network; see [`super::sha256::Fetched`].
+pub const FETCHED: &str = ".btrsquash/fetched";
 /// Offset and size of a retained squashfs in the image.
 pub const RETAINED: &str = ".btrsquash/retained";
 /// The entry whose body is a retained squashfs.
@@ -57,6 +59,9 @@ pub const MOUNT_LOWER: &str = ".btrsquash/lower";
 pub const MOUNT_WRITABLE: &str = ".btrsquash/rw";
 /// See [`MOUNT_LIVE`].
 pub const MOUNT_MEDIUM: &str = ".btrsquash/media";
+
+/// See [`MOUNT_LIVE`]; what was fetched over a network.
+pub const MOUNT_FETCHED: &str = ".btrsquash/net";
 
 /// dracut's own init, which ours starts.
 pub const DRACUT_INIT: &str = ".btrsquash/dracut-init";

@@ -163,19 +163,23 @@ fn separate(request: &Request, machine: &Machine, built: &Built, output: &mut Ou
     Ok(())
 }
 
-/// The file with the checksum of a squashfs that travels in the image, for the front-end that checks it.
+/// The file with the checksum of the squashfs, for the boot initramfs that checks it: of one that travels in the image, and
+/// of one that btrsquash's own boot initramfs fetches.
 fn checksum(
     request: &Request,
     prepared: &Prepared,
     built: &Built,
 ) -> anyhow::Result<Option<(String, Vec<u8>)>> {
-    let in_image = matches!(request.runtime, RuntimeFrom::Initramfs | RuntimeFrom::Retained);
-    if !in_image || matches!(prepared.maker, Maker::File(_)) {
-        return Ok(None);
-    }
+    let of: fn(&mut dyn io::Read) -> io::Result<(String, Vec<u8>)> = match (&request.runtime, &prepared.maker)
+    {
+        (_, Maker::File(_)) => return Ok(None),
+        (RuntimeFrom::Initramfs | RuntimeFrom::Retained, _) => frontend::checksum_file,
+        (RuntimeFrom::Network(_), Maker::BuiltIn) => frontend::fetched_file,
+        _ => return Ok(None),
+    };
     let mut squashfs = &built.squashfs;
     squashfs.rewind().context("reading the squashfs back")?;
-    Ok(Some(frontend::checksum_file(&mut squashfs).context("reading the squashfs back")?))
+    Ok(Some(of(&mut squashfs).context("reading the squashfs back")?))
 }
 
 /// The size of the device for what is written, in MiB: that of a runtime of so many bytes and of the snapshot's own

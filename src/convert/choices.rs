@@ -142,6 +142,8 @@ pub enum FrontEndReason {
     Optimized(Goal),
     /// It is the only one that reads a retained runtime in place.
     Retained,
+    /// It fetches the runtime with less memory than dracut's, and checks its hash.
+    Fetches,
     /// The old initramfs mounts its system, this file inside.
     SystemInside(String),
     /// The host has a dracut with dmsquash-live.

@@ -98,6 +98,11 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
         FrontEndChoice::Auto if request.runtime == RuntimeFrom::Retained => {
             built_in(FrontEndReason::Retained)
         }
+        FrontEndChoice::Auto
+            if matches!(request.runtime, RuntimeFrom::Network(_)) && reaches(request, machine) =>
+        {
+            built_in(FrontEndReason::Fetches)
+        }
         FrontEndChoice::Auto if !elf::runs(machine, host) => {
             built_in(FrontEndReason::OtherMachine { kernel: machine.to_owned(), host })
         }

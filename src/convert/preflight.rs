@@ -124,7 +124,7 @@ pub(super) fn prepare(request: &Request, input: &Input, watch: Watch) -> Result<
     let encoding = kernel::common_encoding(&kernels);
     let machine = tuning::machine(request, &kernels);
     old.facts = old.facts.in_pages_of(&machine.kernel, &image.tree);
-    let (block_size, block_reason) = tuning::block_size(request, &old, &machine);
+    let (block_size, block_reason) = tuning::block_size(request, &maker, &old, &machine);
     choices.extend(choices::of(
         request,
         &kernels,

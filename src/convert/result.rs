@@ -234,7 +234,10 @@ fn less_memory(
             let packed = codec::compress_boot(&cpio, prepared.encoding, None)?;
             let changed =
                 |all: u64, old: &[u8], new: &[u8]| (all + new.len() as u64).saturating_sub(old.len() as u64);
+            // Only the built-in one has a place apart from rootfs for what it fetches.
+            let apart = facts.fetched > 0;
             let other = Facts {
+                apart,
                 unpacked: changed(facts.unpacked, &built.front_end.cpio, &cpio),
                 file: changed(facts.file, &built.packed, &packed),
                 ..*facts

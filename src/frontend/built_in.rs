@@ -4,6 +4,7 @@ use std::io;
 
 use super::common::{check_init, check_names, config, directories, modules, not_carried, notes};
 use super::{FrontEnd, Plan, guest};
+use crate::contract::net::url::Url;
 use crate::contract::{self, Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
@@ -25,8 +26,15 @@ pub fn check_runtime(runtime: &RuntimeFrom) -> Result<(), Error> {
     match runtime {
         RuntimeFrom::Initramfs | RuntimeFrom::Retained => Ok(()),
         RuntimeFrom::Network(address) => {
-            Err(Error::usage(format!("the built-in front-end cannot fetch {}", address.escape_default()))
-                .hint("use --front-end dracut, which has network modules"))
+            let shown = address.escape_default();
+            match Url::parse(address) {
+                Ok(_) if address.contains('"') => Err(Error::usage(format!(
+                    "'{shown}' cannot be written on a command line: write %22 for a quotation mark"
+                ))),
+                Ok(_) => Ok(()),
+                Err(why) => Err(Error::usage(format!("the built-in front-end cannot fetch {shown}: {why}"))
+                    .hint("use --front-end dracut, which has curl and network modules")),
+            }
         }
         RuntimeFrom::Label(name) | RuntimeFrom::Uuid(name) => {
             if name.contains('"') || name.chars().any(char::is_control) {
@@ -64,7 +72,7 @@ pub fn cmdline(plan: &Plan) -> String {
 /// Makes the boot initramfs.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] if the runtime comes over a network, which only dracut can fetch.
+/// [`crate::error::Kind::Usage`] if the runtime comes from an address that only dracut can fetch.
 pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     check_runtime(&plan.runtime)?;
     check_init(plan.init)?;
@@ -228,8 +236,18 @@ mod tests {
     #[test]
     fn what_it_cannot_do_is_refused() {
         let (mut kernels, runtime) = (kernels(), empty());
-        let network = Plan { runtime: RuntimeFrom::Network("http://x/y".into()), ..plan(&kernels, &runtime) };
-        assert_eq!(build(&network).unwrap_err().kind, crate::error::Kind::Usage);
+        for (address, fetched) in [
+            ("http://x/y", true),
+            ("tftp://x/y", true),
+            ("https://x/y", false),
+            ("nfs:x:/y", false),
+            ("http://x/\"", false),
+            ("http://x/ root=y", false),
+        ] {
+            let plan = Plan { runtime: RuntimeFrom::Network(address.into()), ..plan(&kernels, &runtime) };
+            let error = build(&plan).err().map(|error| error.kind);
+            assert_eq!(error, (!fetched).then_some(crate::error::Kind::Usage), "{address}");
+        }
         assert_eq!(check("sparc").unwrap_err().kind, crate::error::Kind::Missing);
         kernels[0].modules[0].name = "../x".into();
         assert!(build(&plan(&kernels, &runtime)).is_err());

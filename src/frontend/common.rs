@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use super::Plan;
+use crate::contract::sha256::{Fetched, Sha256};
 use crate::contract::{Config, FORMAT, FrontEnd, RuntimeFrom, checksum, paths};
 use crate::error::Error;
 use crate::initrd::NewcWriter;
@@ -155,6 +156,27 @@ pub fn checksum_file(squashfs: &mut dyn Read) -> io::Result<(String, Vec<u8>)> {
     Ok((paths::CHECKSUM.to_owned(), format!("{size} {sum:016x}\n").into_bytes()))
 }
 
+/// The file by which the boot initramfs knows the runtime that it fetches: path and content.
+///
+/// # Errors
+/// Those of reading `squashfs`.
+pub fn fetched_file(squashfs: &mut dyn Read) -> io::Result<(String, Vec<u8>)> {
+    let (mut hash, mut size, mut buffer) = (Sha256::default(), 0, vec![0; 64 << 10]);
+    loop {
+        match squashfs.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                hash.update(buffer.get(..count).unwrap_or_default());
+                size += count as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let fetched = Fetched { size, sha256: hash.finish() };
+    Ok((paths::FETCHED.to_owned(), format!("{fetched}\n").into_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +184,16 @@ mod tests {
     #[test]
     fn the_place_of_a_retained_squashfs_has_a_fixed_length() {
         assert_eq!(retained_file(1, 2).1.len(), retained_file(u64::MAX, u64::MAX).1.len());
+    }
+
+    #[test]
+    fn a_runtime_to_fetch_is_known_by_size_and_hash() {
+        use sha2::Digest;
+        let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+        let (path, content) = fetched_file(&mut bytes.as_slice()).unwrap();
+        let fetched = Fetched::parse(&String::from_utf8(content).unwrap()).unwrap();
+        assert_eq!((path.as_str(), fetched.size), (paths::FETCHED, 200_001));
+        assert_eq!(fetched.sha256[..], sha2::Sha256::digest(&bytes)[..]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::kernel::{KernelModules, Module};
 use crate::tree::Tree;
 
 pub(crate) use architecture::check as check_machine;
-pub use common::{checksum_file, retained_file};
+pub use common::{checksum_file, fetched_file, retained_file};
 
 /// What a boot initramfs has to do.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ mod dracut;
 mod handover;
 mod init;
 mod modules;
+mod net;
 mod probe;
 mod sys;
 

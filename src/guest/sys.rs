@@ -56,6 +56,9 @@ unsafe extern "C" {
     fn klogctl(kind: c_int, buffer: *mut c_char, length: c_int) -> c_int;
     fn openat(dir: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn clock_gettime(clock: c_int, time: *mut [c_long; 2]) -> c_int;
+    fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const c_void, length: c_uint) -> c_int;
+    fn bind(fd: c_int, address: *const c_void, length: c_uint) -> c_int;
 }
 
 fn c(path: impl AsRef<Path>) -> io::Result<CString> {
@@ -222,4 +225,88 @@ pub(crate) fn uptime() -> i64 {
     #[allow(clippy::unnecessary_cast, reason = "a long has 32 bits on some machines")]
     let milliseconds = time[0] as i64 * 1000 + time[1] as i64 / 1_000_000;
     milliseconds
+}
+
+/// ioctl(2) of a socket with a structure that the kernel reads and may write; the caller knows its size.
+pub(crate) fn ioctl_socket(socket: &impl AsRawFd, request: u32, bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: `bytes` is at least as long as the structure of the request (the callers take care of that) and lives on.
+    check(unsafe { ioctl(socket.as_raw_fd(), c_ulong::from(request), bytes.as_mut_ptr()) })
+}
+
+/// A route for SIOCADDRT: `struct rtentry` of the kernel's include/uapi/linux/route.h.
+#[repr(C)]
+struct Rtentry {
+    pad1: c_ulong,
+    to: [u8; 16],
+    by: [u8; 16],
+    mask: [u8; 16],
+    flags: u16,
+    pad2: i16,
+    pad3: c_ulong,
+    pad4: *const c_void,
+    metric: i16,
+    link: *const c_char,
+    mtu: c_ulong,
+    window: c_ulong,
+    irtt: u16,
+}
+
+/// Adds a route on the link `link`. The addresses are `struct sockaddr_in`.
+pub(crate) fn add_route(
+    socket: &impl AsRawFd,
+    link: &str,
+    to: [u8; 16],
+    mask: [u8; 16],
+    by: Option<[u8; 16]>,
+) -> io::Result<()> {
+    const SIOCADDRT: c_ulong = 0x890b;
+    const RTF_UP: u16 = 1;
+    const RTF_GATEWAY: u16 = 2;
+    let link = CString::new(link)?;
+    let route = Rtentry {
+        pad1: 0,
+        to,
+        by: by.unwrap_or_default(),
+        mask,
+        flags: RTF_UP | if by.is_some() { RTF_GATEWAY } else { 0 },
+        pad2: 0,
+        pad3: 0,
+        pad4: std::ptr::null(),
+        metric: 0,
+        link: link.as_ptr(),
+        mtu: 0,
+        window: 0,
+        irtt: 0,
+    };
+    // SAFETY: the structure of the request, whose pointer is a string that ends with NUL; both live through the call.
+    check(unsafe { ioctl(socket.as_raw_fd(), SIOCADDRT, &raw const route) })
+}
+
+/// A UDP socket on `port` that sends and receives on the link `link` only, also before the link has an address.
+pub(crate) fn udp_on_link(link: &str, port: u16) -> io::Result<std::net::UdpSocket> {
+    use std::os::fd::FromRawFd;
+    // The same on all machines that there is a program for.
+    const AF_INET: c_int = 2;
+    const SOCK_DGRAM: c_int = 2;
+    const SOCK_CLOEXEC: c_int = 0o2_000_000;
+    const SOL_SOCKET: c_int = 1;
+    const SO_BINDTODEVICE: c_int = 25;
+    // SAFETY: takes numbers; the descriptor is owned by the socket from there on.
+    let socket = unsafe {
+        let fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        check(fd)?;
+        std::net::UdpSocket::from_raw_fd(fd)
+    };
+    let name = CString::new(link)?;
+    let length = name.as_bytes_with_nul().len() as c_uint;
+    // SAFETY: a string with its length.
+    check(unsafe {
+        setsockopt(socket.as_raw_fd(), SOL_SOCKET, SO_BINDTODEVICE, name.as_ptr().cast(), length)
+    })?;
+    let mut address = [0_u8; 16];
+    address[..2].copy_from_slice(&(AF_INET as u16).to_ne_bytes());
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    // SAFETY: a `struct sockaddr_in` with its length.
+    check(unsafe { bind(socket.as_raw_fd(), address.as_ptr().cast(), 16) })?;
+    Ok(socket)
 }

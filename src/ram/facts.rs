@@ -3,7 +3,7 @@
 use crate::codec::Compression;
 use crate::contract::Handover;
 use crate::contract::cmdline::{FETCHED, LOADED_TOGETHER, PACKING};
-use crate::contract::paths::{CMDLINE, MODULES};
+use crate::contract::paths::{CMDLINE, FETCHED as FETCHED_FILE, MODULES};
 use crate::image::Opened;
 use crate::image::classify::Verdict;
 use crate::image::embedded::{Body, Carried};
@@ -26,8 +26,10 @@ pub struct Facts {
     pub dictionary: u64,
     /// What stays in memory while the system runs, bytes: everything that was unpacked, or the squashfs.
     pub pinned: u64,
-    /// What the boot initramfs downloads into rootfs, where it stays, bytes.
+    /// What the boot initramfs downloads into memory, where it stays, bytes.
     pub fetched: u64,
+    /// Whether that has a file system of its own, not limited as rootfs is.
+    pub apart: bool,
     /// What the image's own init copies into another file system in memory before it starts the system, bytes.
     pub copied: u64,
     /// Memory of the programs up to the first screen, bytes.
@@ -112,6 +114,7 @@ fn monolith(initrd: &Initrd, systemd: bool, page: u64) -> Facts {
         dictionary: initrd.segments.iter().map(|s| s.dictionary).max().unwrap_or(0),
         pinned: unpacked,
         fetched: 0,
+        apart: false,
         copied: 0,
         programs: programs(systemd),
         retained: false,
@@ -131,7 +134,8 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
     let beside = if image.carried.is_none() { stated(tree, LOADED_TOGETHER) } else { 0 };
     let squashfs = inside + beside.next_multiple_of(page);
     // Drivers for any disk that may hold the runtime are many, and those that the built-in front-end loads stay loaded.
-    let drivers = if squashfs == 0 && !retained && fetched == 0 { modules(tree, page) } else { 0 };
+    let apart = fetched > 0 && tree.get(FETCHED_FILE).is_some();
+    let drivers = if squashfs == 0 && !retained && (fetched == 0 || apart) { modules(tree, page) } else { 0 };
     let alone = monolith(initrd, hands_over_mounted(image, tree), page);
     Facts {
         file: alone.file + beside,
@@ -139,6 +143,7 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
         inodes: alone.inodes + u64::from(beside > 0),
         pinned: squashfs + fetched + drivers,
         fetched,
+        apart,
         retained,
         packing: Some(packing(image, tree)),
         ..alone

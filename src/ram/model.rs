@@ -97,7 +97,7 @@ pub enum Term {
     Image,
     /// U: the files of rootfs.
     Unpacked,
-    /// F: the runtime, downloaded into rootfs.
+    /// F: the runtime, downloaded into memory.
     Fetched,
     /// T: what the image's own init copies, and what is in memory twice while it does.
     Copied,
@@ -220,12 +220,13 @@ impl Facts {
     }
 
     fn needs(&self, machine: &Machine) -> Needs {
-        let capped = self.unpacked.max(self.inodes * machine.kernel.page) + self.fetched;
+        let fetched = if self.apart { 0 } else { self.fetched };
+        let capped = self.unpacked.max(self.inodes * machine.kernel.page) + fetched;
         let cap = match machine.rootfs {
             Rootfs::Tmpfs => 2 * capped + self.file,
             // Inodes keep their limit of half the pages.
             Rootfs::Sized(percent) => {
-                let files = (self.unpacked + self.fetched) * 100 / u64::from(percent.max(1));
+                let files = (self.unpacked + fetched) * 100 / u64::from(percent.max(1));
                 files.max(2 * self.inodes * machine.kernel.page) + self.file
             }
             Rootfs::Ramfs => 0,
@@ -316,7 +317,7 @@ impl Facts {
         } else if running >= cap.max(unpacking) {
             if self.retained { Limit::RunningRetained } else { Limit::Running }
         } else if cap >= unpacking {
-            if self.fetched > 0 { Limit::HalfOfMemoryFetched } else { Limit::HalfOfMemory }
+            if self.fetched > 0 && !self.apart { Limit::HalfOfMemoryFetched } else { Limit::HalfOfMemory }
         } else {
             Limit::Unpacking
         };
@@ -370,6 +371,7 @@ mod tests {
             dictionary: 32 << 10,
             pinned: unpacked,
             fetched: 0,
+            apart: false,
             copied: 0,
             programs: programs(false),
             retained: false,
@@ -386,6 +388,7 @@ mod tests {
             dictionary: 1 << 20,
             pinned,
             fetched: 0,
+            apart: false,
             copied: 0,
             programs: programs(false),
             retained: pinned == 0,

@@ -14,6 +14,7 @@ use btrsquash::codec::Compression;
 use btrsquash::codec::Encoding;
 use btrsquash::container;
 use btrsquash::contract::RuntimeFrom;
+use btrsquash::contract::net::{dhcp, dns, http, ip, tftp, url::Url};
 use btrsquash::cores::Cores;
 use btrsquash::elf::Archs;
 use btrsquash::image::split;
@@ -36,7 +37,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "segments", run: segments, seeds: segment_seeds },
     Target { name: "newc", run: newc, seeds: newc_seeds },
     Target { name: "lzop", run: segments, seeds: || stream_seeds(Encoding::Lzo) },
@@ -50,6 +51,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "container", run: container, seeds: container_seeds },
     Target { name: "bootconfig", run: bootconfig, seeds: bootconfig_seeds },
     Target { name: "classify", run: classify, seeds: classify_seeds },
+    Target { name: "network", run: network, seeds: network_seeds },
 ];
 
 const RELEASE: &str = "6.1.0-fuzz";
@@ -475,6 +477,67 @@ fn classify(bytes: &[u8]) -> bool {
     let initrd = Initrd::of_tree(tree(&files));
     judge(&initrd);
     true
+}
+
+const DHCP_CLIENT: dhcp::Client =
+    dhcp::Client { transaction: 0x0102_0304, hardware: [0x52, 0x54, 0, 0x12, 0x34, 0x56], seconds: 0 };
+
+/// What the boot initramfs reads from a network, all of it as each of the packets.
+fn network(bytes: &[u8]) -> bool {
+    let mut understood = DHCP_CLIENT.reply(bytes).is_some_and(|reply| {
+        let _ = DHCP_CLIENT.request(&reply);
+        true
+    });
+    let question = dns::question(7, "boot.example").unwrap_or_default();
+    understood |= dns::answer(&question, bytes).is_some();
+    understood |= tftp::packet(bytes).is_some();
+    if let Ok(Some((head, length))) = http::head(bytes) {
+        understood = true;
+        assert!(length <= bytes.len());
+        if let (Some(location), Ok(url)) = (head.location, Url::parse("http://host/directory/file")) {
+            let _ = url.join(&location);
+        }
+    }
+    let mut size = 0;
+    let mut chunks = http::Chunks::default();
+    for piece in bytes.chunks(100) {
+        let fed = chunks.feed(piece, &mut |data| {
+            size += data.len();
+            Ok(())
+        });
+        if fed.is_err() {
+            break;
+        }
+    }
+    assert!(size <= bytes.len());
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (ip::Setting::parse(&text), ip::boot_link(&text));
+    if let Ok(url) = Url::parse(&text) {
+        assert_eq!(Url::parse(&url.to_string()), Ok(url));
+    }
+    understood
+}
+
+fn network_seeds() -> Vec<Vec<u8>> {
+    let mut offer = DHCP_CLIENT.discover();
+    offer[0] = 2;
+    offer.truncate(240);
+    offer.extend(b"\x35\x01\x02\x36\x04\x0a\0\x02\x02\x34\x01\x03\x79\x08\x18\x0a\0\x02\x0a\0\x02\x02\xff");
+    let mut answer = dns::question(7, "boot.example").unwrap_or_default();
+    (answer[2], answer[7]) = (0x81, 1);
+    answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x09\0\x04\x0a\0\x02\x02");
+    vec![
+        offer,
+        answer,
+        b"\0\x06blksize\x001024\0tsize\x00123\0".to_vec(),
+        b"\0\x05\0\x01gone\0".to_vec(),
+        b"HTTP/1.1 302 Found\r\nLocation: ../x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+        b"HTTP/1.1 206 Part\r\nContent-Range: bytes 5-11/12\r\nContent-Length: 7\r\n\r\n".to_vec(),
+        b"5;a=b\r\nhello\r\n0\r\nx: y\r\n\r\n".to_vec(),
+        b"10.0.2.20::10.0.2.2:255.255.255.0:host:eth0:none:10.0.2.3".to_vec(),
+        b"http://10.0.2.2:8080/a/b?c#d".to_vec(),
+        b"01-52-54-00-12-34-56".to_vec(),
+    ]
 }
 
 fn small_archive() -> Vec<u8> {

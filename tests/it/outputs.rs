@@ -69,7 +69,7 @@ fn what_cannot_be_done_is_said_before_the_work_and_in_a_dry_run() {
     let dir = tempfile::tempdir().unwrap();
     let out = ["-o", "a.img", "--dry-run"];
     for (arguments, words) in [
-        (&["--runtime-from", "http://x/y"][..], "cannot fetch"),
+        (&["--runtime-from", "https://x/y"][..], "cannot fetch"),
         (&["--front-end", "fe.gz", "--runtime-from", "retained"], "only the built-in front-end"),
         (&["--front-end", "fe.gz", "--drivers", "loop"], "no drivers are added"),
         (&["--runtime-from", "media:LABEL=a\"b"], "cannot be written on a command line"),

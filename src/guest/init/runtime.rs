@@ -11,6 +11,7 @@ use super::{media, retained};
 use crate::arguments::detail;
 use crate::console::{Result, failure};
 use crate::modules::Loaded;
+use crate::net;
 
 /// Where the squashfs is: a file, or a part of it.
 pub(crate) struct Squashfs {
@@ -35,10 +36,13 @@ pub(super) fn find(arguments: &Arguments, config: &Config, loaded: &Loaded) -> R
     if config.retained && (live.is_empty() || live == "retained") {
         return retained::find();
     }
-    for scheme in ["http:", "https:", "ftp:", "tftp:", "nfs:"] {
+    if live.starts_with("http:") || live.starts_with("tftp:") {
+        return net::fetch(arguments, loaded, live);
+    }
+    for scheme in ["https:", "ftp:", "nfs:"] {
         if live.starts_with(scheme) {
             return Err(failure(
-                format!("root=live:{live} is on a network, which this boot initramfs cannot reach"),
+                format!("root=live:{live}: this boot initramfs fetches by http and tftp only"),
                 "convert the image with --front-end dracut --runtime-from URL --drivers net",
             ));
         }

@@ -230,6 +230,11 @@ fn front_end_reason(kind: &FrontEndKind, reason: &FrontEndReason) -> String {
             format!("--optimize {}: the smallest, and it starts the fastest", goal.name())
         }
         (_, FrontEndReason::Retained) => "only it reads a retained runtime in place".into(),
+        (_, FrontEndReason::Fetches) => {
+            "it fetches the runtime with less RAM than dracut, and checks its SHA-256; for bonds, VLANs or IPv6 use \
+             --front-end dracut"
+                .into()
+        }
         (_, FrontEndReason::HostHasDracut) => "the host's dracut has dmsquash-live".into(),
         (_, FrontEndReason::OtherMachine { kernel, host }) => {
             format!("the kernel is for {kernel}, and dracut on this machine packs programs for {host}")

@@ -73,7 +73,7 @@ const fn term_words(term: Term) -> (&'static str, &'static str) {
         Term::Kernel => ("K: kernel", "its own image, and what describes the machine's memory"),
         Term::Image => ("I: image", "the file as the boot loader places it, until it is unpacked"),
         Term::Unpacked => ("U: unpacked", "files of rootfs in whole pages"),
-        Term::Fetched => ("F: downloaded", "the runtime, downloaded into rootfs"),
+        Term::Fetched => ("F: downloaded", "the runtime, downloaded into memory"),
         Term::Copied => ("T: copied", "by the image's own init, into another file system in memory"),
         Term::Dictionary => ("D: dictionary", "allocated by the decompressor while it unpacks"),
         Term::Inodes => ("N: inodes", "1 KiB for each inode with its dentry"),
