@@ -259,8 +259,8 @@ pub struct Boot {
     /// The kernel to boot it with
     #[arg(long, value_name = "VMLINUZ")]
     pub kernel: PathBuf,
-    /// Memory of the machine
-    #[arg(short, long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Memory of the machine: MiB, or with a unit such as 1G
+    #[arg(short, long, value_name = "SIZE", default_value = "1024", value_parser = mebibytes)]
     pub memory: u64,
     /// The boot succeeds when this appears on the console
     #[arg(long, value_name = "REGEX")]
@@ -542,6 +542,14 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Memory of a machine in MiB: a number is that of MiB, as for QEMU.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    match text.parse().or_else(|_| size(text).map(|bytes| bytes >> 20))? {
+        0 => Err(format!("'{text}' is less than any machine has: write 512 or 1G")),
+        mib => Ok(mib),
+    }
+}
+
 /// A block size; `None`: the one that needs the least memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockSize(pub Option<u32>);
@@ -588,6 +596,8 @@ mod tests {
         assert_eq!(block_size("auto"), Ok(BlockSize(None)));
         assert_eq!(memory("100M"), Ok(100 << 20));
         assert!(memory("100").unwrap_err().contains("100MiB?"));
+        assert_eq!((mebibytes("100"), mebibytes("1G"), mebibytes("1.5GiB")), (Ok(100), Ok(1024), Ok(1536)));
+        assert!(mebibytes("0").is_err() && mebibytes("100k").is_err() && mebibytes("much").is_err());
         assert!(block_size("3K").is_err());
         assert!(block_size("2M").is_err());
     }

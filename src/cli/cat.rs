@@ -19,7 +19,7 @@ pub struct Cat {
 /// Writes a file of an image to stdout.
 ///
 /// # Errors
-/// Those of reading the image; [`btrsquash::error::Kind::Usage`] if there is no such file.
+/// Those of reading the image; [`btrsquash::error::Kind::Failed`] if there is no such file.
 pub fn cat(options: &Cat) -> anyhow::Result<()> {
     let image = options.source.open()?;
     let tree = options.source.tree(&image)?;

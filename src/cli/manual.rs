@@ -123,7 +123,7 @@ const EXAMPLES: &[(&str, Examples)] = &[
 /// Exit codes, as error.rs assigns them.
 const EXIT_CODES: [(&str, &str); 6] = [
     ("0", "Done."),
-    ("1", "A comparison, a budget or a boot failed."),
+    ("1", "A comparison, a budget or a boot failed, or nothing matches a pattern."),
     ("2", "Wrong usage."),
     ("3", "The input is unsupported or damaged."),
     ("4", "A tool or a kernel module is missing."),

@@ -62,12 +62,13 @@ fn copy(tree: &Tree, content: &Content, out: &mut dyn Write) -> Result<(), CopyE
 /// Writes the content of the file at `path` to `out`; symlinks are followed inside the image.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] if there is no regular file at `path`, [`crate::error::Kind::Input`] if the image
+/// [`crate::error::Kind::Failed`] if there is nothing at `path`, [`crate::error::Kind::Usage`] if it is not a regular
+/// file, [`crate::error::Kind::Input`] if the image
 /// cannot be read. A closed pipe is no error.
 pub fn cat(tree: &Tree, path: &str, out: &mut dyn Write) -> Result<(), Error> {
     let Some(id) = tree.resolve(path) else {
         let hint = "list the paths of the image with: btrsquash ls IMG";
-        return Err(Error::usage(format!("the image has no file {path}")).hint(hint));
+        return Err(Error::failed(format!("the image has no file {path}")).hint(hint));
     };
     let kind = match &tree.inode(id).node {
         Node::Regular(content) => {

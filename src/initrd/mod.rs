@@ -33,9 +33,9 @@ pub use stop::Stop;
 /// Opens an image. Rejects anything but a regular file: a pipe has no size and cannot be read twice.
 ///
 /// # Errors
-/// [`crate::error::Kind::Input`].
+/// [`crate::error::Kind::Usage`] if it cannot be opened, [`crate::error::Kind::Input`] if it is not a regular file.
 pub fn open(path: &Path) -> Result<File, Error> {
-    let cannot = |e: io::Error| Error::input("cannot be opened").caused_by(e).file(path);
+    let cannot = |e: io::Error| Error::usage("cannot be opened").caused_by(e).file(path);
     let metadata = path.metadata().map_err(cannot)?;
     if metadata.is_dir() {
         return Err(Error::input("is a directory: expected an image")

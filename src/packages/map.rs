@@ -50,7 +50,7 @@ const MAX_MAP: u64 = 256 << 20;
 fn mapped(path: &Path) -> Result<MappedPackage, Error> {
     let open = || {
         let file =
-            open_regular(path).map_err(|e| Error::input("cannot be opened").caused_by(e).file(path))?;
+            open_regular(path).map_err(|e| Error::usage("cannot be opened").caused_by(e).file(path))?;
         Ok(BufReader::with_capacity(256 << 10, file))
     };
     let control = archive::control(open()?).map_err(|e| e.file(path))?;

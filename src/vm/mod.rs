@@ -80,7 +80,7 @@ const LAST_WORDS: Duration = Duration::from_millis(400);
 pub fn boot(options: &BootOptions) -> Result<Outcome, Error> {
     let machine = qemu::machine(&options.kernel)?;
     if let Err(e) = fs::File::open(&options.initrd) {
-        return Err(Error::input("cannot be opened").caused_by(e).file(&options.initrd));
+        return Err(Error::usage("cannot be opened").caused_by(e).file(&options.initrd));
     }
     let mut log = match &options.log {
         Some(path) => Some(
