@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::images::convert;
 use crate::support::newc::{archive, dir, file, trailer};
 use crate::support::{
-    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, run, skip,
+    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, run, sh, skip,
 };
 
 /// A text installer of Debian for another architecture, its kernel, and the package of that kernel's modules.
@@ -36,15 +36,35 @@ fn installer(release: u32, arch: &str) -> Option<Installer> {
     Some(Installer { initrd: base.join("initrd.gz"), kernel, modules })
 }
 
-/// Converts the installer without naming a front-end, verifies it, and boots it.
-fn converts_and_boots(release: u32, arch: &str, qemu: &str, machine: &str, mib: u64) {
+/// Converts the installer with either overlay and without naming a front-end, verifies both images, and boots them.
+fn converts_and_boots(release: u32, arch: &str, machine: &str, overlays: &[&str]) {
     let Some(installer) = installer(release, arch) else { return };
-    if !have(qemu) || !built_for(machine) {
+    if !have(qemu(machine)) || !built_for(machine) {
         return;
     }
     let modules = installer.modules.display().to_string();
-    let new = converted(&format!("text-{release}-{arch}"), &installer.initrd, &["--modules", &modules]);
-    reaches(&new, &installer.kernel, mib, INSTALLER, FIRST_SCREEN, &[]);
+    for overlay in overlays {
+        let arguments = ["--overlay", overlay, "--modules", &modules];
+        let new = converted(&format!("text-{release}-{arch}-{overlay}"), &installer.initrd, &arguments);
+        // On a machine with dracut, whose programs are for that machine.
+        let said = std::fs::read_to_string(new.with_extension("json")).unwrap();
+        assert!(said.contains("built-in"), "{said}");
+        let mib = if machine == "ppc64le" { 512 } else { 256 };
+        reaches(&new, &installer.kernel, mib, INSTALLER, FIRST_SCREEN, &[]);
+    }
+}
+
+/// QEMU's program for a machine.
+fn qemu(machine: &str) -> &'static str {
+    match machine {
+        "i686" => "qemu-system-x86_64",
+        "aarch64" => "qemu-system-aarch64",
+        "arm" => "qemu-system-arm",
+        "ppc64le" => "qemu-system-ppc64",
+        "riscv64" => "qemu-system-riscv64",
+        "s390x" => "qemu-system-s390x",
+        other => panic!("{other}"),
+    }
 }
 
 /// Whether this btrsquash has the program for a machine: it is built for all of them by samples/build
@@ -122,26 +142,138 @@ fn built_in_kernel(dir: &Path) -> PathBuf {
     .map(|path| format!("kernel/{path}.ko\n"))
     .collect();
     std::fs::write(version.join("modules.builtin"), list).unwrap();
-    std::fs::write(version.join("config"), "CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\n").unwrap();
+    std::fs::write(
+        version.join("config"),
+        "CONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_XZ=y\nCONFIG_SQUASHFS_LZ4=y\n",
+    )
+    .unwrap();
     root
 }
 
 #[test]
-#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn i386_boots() {
-    converts_and_boots(12, "i386", "qemu-system-x86_64", "i686", 192);
+    converts_and_boots(12, "i386", "i686", &["dm"]);
 }
 
 #[test]
-#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn arm64_boots() {
-    converts_and_boots(12, "arm64", "qemu-system-aarch64", "aarch64", 256);
+    converts_and_boots(12, "arm64", "aarch64", &["overlayfs"]);
+}
+
+// The others are like these two; `cargo test --test it architectures -- --ignored` boots them as well, in minutes.
+
+#[test]
+#[ignore = "boots for minutes: run with --ignored"]
+fn i386_and_arm64_boot_with_the_other_overlay() {
+    converts_and_boots(12, "i386", "i686", &["overlayfs"]);
+    converts_and_boots(12, "arm64", "aarch64", &["dm"]);
 }
 
 #[test]
-#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
+#[ignore = "boots for minutes: run with --ignored"]
+fn armhf_boots() {
+    converts_and_boots(12, "armhf", "arm", &["dm", "overlayfs"]);
+}
+
+#[test]
+#[ignore = "boots for minutes: run with --ignored"]
 fn ppc64el_boots() {
-    converts_and_boots(12, "ppc64el", "qemu-system-ppc64", "ppc64le", 512);
+    converts_and_boots(12, "ppc64el", "ppc64le", &["dm", "overlayfs"]);
+}
+
+#[test]
+#[ignore = "boots for minutes: run with --ignored"]
+fn riscv64_boots() {
+    converts_and_boots(13, "riscv64", "riscv64", &["dm", "overlayfs"]);
+}
+
+/// A system of Debian 13's packages for s390x, for which there is no package of an installer: busybox as init, the modules
+/// of its kernel, and a prompt on the machine's own console.
+const S390X_SYSTEM: &str = r#"
+dpkg-deb -x "$1" b
+dpkg-deb -x "$2" k
+version=$(ls k/usr/lib/modules)
+mkdir -p r/{bin,sbin,etc,proc,sys,dev,run,tmp,root} "r/usr/lib/modules/$version/kernel/drivers"
+cp "$(find b -path '*/bin/busybox')" r/bin/busybox
+for link in bin/sh bin/mount bin/hostname bin/login sbin/getty sbin/init; do ln -s /bin/busybox "r/$link"; done
+ln -s sbin/init r/init
+ln -s usr/lib r/lib
+cp k/usr/lib/modules/"$version"/modules.* "r/usr/lib/modules/$version/"
+for part in arch crypto fs lib drivers/{block,md,s390}; do
+    cp -r "k/usr/lib/modules/$version/kernel/$part" "r/usr/lib/modules/$version/kernel/$part"
+done
+echo squashed >r/etc/hostname
+printf '::sysinit:/bin/%s
+' 'mount -t proc proc /proc' 'mount -t devtmpfs dev /dev' 'hostname -F /etc/hostname' >r/etc/inittab
+echo '::respawn:/sbin/getty -L 0 ttysclp0 vt100' >>r/etc/inittab
+(cd r && find . | sort | cpio --quiet -o -H newc | gzip -1) >initrd.gz
+cp k/boot/vmlinuz-* vmlinuz
+"#;
+
+/// The big-endian machine.
+#[test]
+fn s390x_boots() {
+    let find = |dir: &str, start: &str| {
+        let mut entries = std::fs::read_dir(assets().join(dir)).ok()?.flatten().map(|entry| entry.path());
+        entries.find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(start) && name.ends_with("_s390x.deb")
+        })
+    };
+    let (Some(busybox), Some(package)) = (find("d13", "busybox-static_"), find("modules", "linux-image-"))
+    else {
+        skip("the packages for s390x are not there: run samples/fetch --all");
+        return;
+    };
+    if !["dpkg-deb", "cpio", qemu("s390x")].into_iter().all(have) || !built_for("s390x") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    sh(dir.path(), S390X_SYSTEM, &[&busybox, &package]);
+    let (old, kernel) = (dir.path().join("initrd.gz"), dir.path().join("vmlinuz"));
+    let package = package.display().to_string();
+    for overlay in ["dm", "overlayfs"] {
+        let new =
+            converted(&format!("s390x-{overlay}"), &old, &["--overlay", overlay, "--modules", &package]);
+        reaches(&new, &kernel, 256, "", "squashed login:", &[]);
+    }
+}
+
+#[test]
+fn every_machine_gets_a_static_init() {
+    if !have("file") {
+        return;
+    }
+    for (machine, said) in [
+        ("x86_64", "x86-64"),
+        ("i686", "Intel 80386"),
+        ("aarch64", "ARM aarch64"),
+        ("arm", "ARM, EABI5"),
+        ("ppc64le", "64-bit PowerPC"),
+        ("riscv64", "UCB RISC-V"),
+        ("s390x", "MSB executable, IBM S/390"),
+    ] {
+        if !built_for(machine) {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (image, new) = (dir.path().join("initrd"), dir.path().join("new"));
+        let mut init = elf(machine);
+        init.resize(4096, 0);
+        std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+        let modules = built_in_kernel(dir.path()).display().to_string();
+        // Without --front-end: where the host's dracut packs programs for another machine, it is not used.
+        let arguments = ["--assume-monolith", "--overlay", "overlayfs", "--modules", &modules];
+        let mut all = arguments.to_vec();
+        if machine == "x86_64" {
+            all.extend(["--front-end", "built-in"]);
+        }
+        convert(&image, &new, &all);
+        let init = run(btrsquash().args(["cat", "--layer", "initramfs"]).arg(&new).arg("init")).stdout;
+        std::fs::write(dir.path().join("init"), init).unwrap();
+        let is = sh(dir.path(), "file init", &[]);
+        assert!(is.contains(said) && is.contains("statically linked"), "{machine}: {is}");
+    }
 }
 
 #[test]
@@ -200,6 +332,8 @@ fn the_kernel_decides_and_not_the_init() {
     let init = run(btrsquash().args(["cat", "--layer", "initramfs"]).arg(&new).arg("init")).stdout;
     assert_eq!((init[4], init[18]), (2, 62));
 
+    boots_with_a_32_bit_userland(dir.path(), &package);
+
     // The other way round no kernel does it.
     let mut init = elf("aarch64");
     init.resize(4096, 0);
@@ -214,4 +348,37 @@ fn the_kernel_decides_and_not_the_init() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("for x86_64") && said.contains("aarch64"), "{said}");
+}
+
+/// A 32-bit program as the init of an image for a 64-bit kernel.
+fn boots_with_a_32_bit_userland(dir: &Path, package: &str) {
+    const INIT: &str = r#"
+        #include <stdio.h>
+        #include <sys/utsname.h>
+        #include <unistd.h>
+        int main(void) {
+            struct utsname name;
+            uname(&name);
+            printf("%d-bit program on %s\n", (int)(8 * sizeof(void *)), name.machine);
+            for (;;) pause();
+        }
+    "#;
+    let Some((_, kernel)) = crate::support::installer("text") else { return };
+    if !have("i686-linux-gnu-gcc") || !have("qemu-system-x86_64") {
+        return;
+    }
+    std::fs::write(dir.join("init.c"), INIT).unwrap();
+    sh(dir, "i686-linux-gnu-gcc -static -Os -s -o init.elf init.c", &[]);
+    let (image, new) = (dir.join("small"), dir.join("small.new"));
+    let init = std::fs::read(dir.join("init.elf")).unwrap();
+    let entries = [
+        file("init", init).mode(0o100_755),
+        self::dir("dev"),
+        self::dir("proc"),
+        self::dir("sys"),
+        trailer(),
+    ];
+    std::fs::write(&image, archive(&entries)).unwrap();
+    convert(&image, &new, &["--assume-monolith", "--front-end", "built-in", "--modules", package]);
+    reaches(&new, &kernel, 256, "", "32-bit program on x86_64", &[]);
 }

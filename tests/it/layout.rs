@@ -141,6 +141,11 @@ fn functions(text: &str) -> Vec<(String, usize)> {
             continue;
         }
         let indent = line.len() - code.len();
+        // A declaration of which each argument has its line.
+        let end = lines[start..].iter().find(|line| line.trim_start().starts_with(')'));
+        if !code.contains(')') && end.is_some_and(|end| end.ends_with(';')) {
+            continue;
+        }
         let closing = format!("{}}}", " ".repeat(indent));
         let length =
             lines[start..].iter().position(|line| *line == closing).expect("rustfmt's closing brace");
@@ -166,8 +171,7 @@ fn functions_and_files_are_short() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The count is right.
-    let text =
-        "impl X {\n    pub const fn f(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\nfn g() {}\n";
+    let text = "impl X {\n    pub const fn f(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\nfn g() {}\nfn h(\n    b: u8,\n) -> u8;\n";
     assert_eq!(functions(text), [("f".to_owned(), 5)]);
 }
 
