@@ -12,6 +12,16 @@ fn name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// What to know about a runtime that is fetched.
+fn fetched(runtime: &str, address: &str) -> [String; 4] {
+    [
+        format!("# Make {runtime} available at {address}."),
+        "# ip=dhcp may be any other ip= of the kernel or dracut. root=live:URL names another place of the same file.".into(),
+        "# GRUB loads the kernel and the boot initramfs by TFTP too: grub-mknetdir or grub-mkimage makes it for UEFI,".into(),
+        "# and for the Open Firmware of PowerPC machines (package grub-ieee1275-bin).".into(),
+    ]
+}
+
 /// Ready to paste: GRUB, PXELINUX and iPXE.
 pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> String {
     let (front, runtime) = (name(&request.new), name(runtime));
@@ -30,7 +40,9 @@ pub(super) fn entries(request: &Request, machine: &Machine, runtime: &Path) -> S
             ("", true)
         }
         RuntimeFrom::Network(address) => {
-            line(&format!("# Make {runtime} available at {address}."));
+            for words in fetched(&runtime, address) {
+                line(&words);
+            }
             (" ip=dhcp", false)
         }
         RuntimeFrom::Label(label) => {

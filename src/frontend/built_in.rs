@@ -86,7 +86,30 @@ pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     if plan.runtime == RuntimeFrom::Retained {
         said.push("boot with retain_initrd on the kernel's command line".into());
     }
+    if let RuntimeFrom::Network(address) = &plan.runtime {
+        said.extend(fetching(plan, address));
+    }
     Ok(FrontEnd { cpio, maker: format!("built-in {}", env!("CARGO_PKG_VERSION")), notes: said })
+}
+
+/// What the report says of a runtime that is fetched: the arguments, and what the drivers take.
+fn fetching(plan: &Plan<'_>, address: &str) -> [String; 2] {
+    let drivers = plan.kernels.iter().flat_map(|kernel| plan.divide(kernel).0);
+    let sizes: Vec<usize> = drivers
+        .filter(|module| module.path.contains("/drivers/net/"))
+        .map(|module| module.elf.len())
+        .collect();
+    [
+        format!(
+            "the kernel needs no arguments to fetch the runtime, by DHCP on any card; ip=, BOOTIF= and nameserver= set the \
+             network up otherwise, and root=live:{address} with another address names another place of the same file"
+        ),
+        format!(
+            "{} modules of network drivers take {} bytes of memory, which --drivers NAME makes fewer",
+            sizes.len(),
+            sizes.iter().sum::<usize>()
+        ),
+    ]
 }
 
 fn archive(

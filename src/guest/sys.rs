@@ -56,9 +56,6 @@ unsafe extern "C" {
     fn klogctl(kind: c_int, buffer: *mut c_char, length: c_int) -> c_int;
     fn openat(dir: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn clock_gettime(clock: c_int, time: *mut [c_long; 2]) -> c_int;
-    fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
-    fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const c_void, length: c_uint) -> c_int;
-    fn bind(fd: c_int, address: *const c_void, length: c_uint) -> c_int;
 }
 
 fn c(path: impl AsRef<Path>) -> io::Result<CString> {
@@ -280,6 +277,12 @@ pub(crate) fn add_route(
     };
     // SAFETY: the structure of the request, whose pointer is a string that ends with NUL; both live through the call.
     check(unsafe { ioctl(socket.as_raw_fd(), SIOCADDRT, &raw const route) })
+}
+
+unsafe extern "C" {
+    fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const c_void, length: c_uint) -> c_int;
+    fn bind(fd: c_int, address: *const c_void, length: c_uint) -> c_int;
 }
 
 /// A UDP socket on `port` that sends and receives on the link `link` only, also before the link has an address.

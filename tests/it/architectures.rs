@@ -9,13 +9,13 @@ use crate::support::{
 };
 
 /// A text installer of Debian for another architecture, its kernel, and the package of that kernel's modules.
-struct Installer {
-    initrd: PathBuf,
-    kernel: PathBuf,
-    modules: PathBuf,
+pub struct Installer {
+    pub initrd: PathBuf,
+    pub kernel: PathBuf,
+    pub modules: PathBuf,
 }
 
-fn installer(release: u32, arch: &str) -> Option<Installer> {
+pub fn installer(release: u32, arch: &str) -> Option<Installer> {
     let base = assets().join(format!(
         "d{release}/usr/lib/debian-installer/images/{release}/{arch}/text/debian-installer/{arch}"
     ));
@@ -69,7 +69,7 @@ fn qemu(machine: &str) -> &'static str {
 
 /// Whether this btrsquash has the program for a machine: it is built for all of them by samples/build
 /// --all-architectures.
-fn built_for(machine: &str) -> bool {
+pub fn built_for(machine: &str) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("initrd");
     let mut init = elf(machine);

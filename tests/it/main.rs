@@ -23,6 +23,8 @@ mod kinds;
 mod landing;
 mod layout;
 mod lookinside;
+mod netboot;
+mod network;
 mod manual;
 mod outputs;
 mod packages;

@@ -3,6 +3,7 @@
 pub mod images;
 pub mod newc;
 pub mod rootfs;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
