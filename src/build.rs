@@ -40,13 +40,15 @@ const MACHINES: [Machine; 7] = [
 const SECOND_RUSTC: &str = "BTRSQUASH_GUEST_RUSTC";
 /// If set, a machine that the program cannot be built for is an error.
 const ALL: &str = "BTRSQUASH_GUEST_ALL";
+/// A directory that keeps the programs for other builds of the same sources, such as those of clippy and of rustdoc.
+const CACHE: &str = "BTRSQUASH_GUEST_CACHE";
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(guest)");
     for input in ["src/contract", "src/guest", "src/build.rs"] {
         println!("cargo::rerun-if-changed={input}");
     }
-    for name in [SECOND_RUSTC, ALL] {
+    for name in [SECOND_RUSTC, ALL, CACHE] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     if let Err(error) = build_all(Path::new(&variable("OUT_DIR"))) {
@@ -171,6 +173,11 @@ fn build(name: &str, target: &str, linker: Option<OsString>, out: &Path) -> Resu
     if packed.is_file() && fs::read_to_string(&made_of).is_ok_and(|made_of| made_of == inputs) {
         return Ok(packed);
     }
+    let kept = env::var_os(CACHE).map(|cache| PathBuf::from(cache).join(format!("{name}-{inputs}.xz")));
+    if kept.as_ref().is_some_and(|kept| fs::copy(kept, &packed).is_ok()) {
+        fs::write(made_of, inputs).map_err(|e| e.to_string())?;
+        return Ok(packed);
+    }
     let library = dir.join("libbtrsquash.rlib");
     let program = dir.join("guest");
     let compile = |options: &[&str], source: &str, output: &Path| {
@@ -203,7 +210,18 @@ fn build(name: &str, target: &str, linker: Option<OsString>, out: &Path) -> Resu
     )?;
     compress(&program, &packed).map_err(|e| format!("{}: {e}", program.display()))?;
     fs::write(made_of, inputs).map_err(|e| e.to_string())?;
+    if let Some(kept) = kept {
+        keep(&packed, &kept).map_err(|e| format!("{}: {e}", kept.display()))?;
+    }
     Ok(packed)
+}
+
+/// Copies a program into the cache; it appears there complete or not at all.
+fn keep(packed: &Path, kept: &Path) -> io::Result<()> {
+    fs::create_dir_all(kept.parent().unwrap_or(Path::new(".")))?;
+    let new = kept.with_extension(std::process::id().to_string());
+    fs::copy(packed, &new)?;
+    fs::rename(new, kept)
 }
 
 /// A hash (64-bit FNV-1a) of all that a program is made of: sources, compiler and linker. Compiling for seven machines
