@@ -17,6 +17,7 @@ mod output;
 pub mod packages;
 mod progress;
 pub mod show;
+mod sizes;
 pub mod report;
 mod verify;
 

@@ -8,8 +8,9 @@ use btrsquash::report::{Format, Report};
 use clap::Args;
 use clap::builder::TypedValueParser;
 
-use super::args::{one_of, size};
+use super::args::one_of;
 use super::output::{ReportFiles, print};
+use super::sizes::size;
 
 /// How much an image may grow.
 #[derive(Debug, Args)]
