@@ -15,6 +15,7 @@ mod modules;
 mod net;
 mod probe;
 mod sys;
+mod wait;
 
 use std::path::Path;
 

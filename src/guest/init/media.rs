@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use btrsquash::contract::cmdline::Arguments;
 use btrsquash::contract::paths;
@@ -12,10 +12,7 @@ use super::identify::{FileSystem, identify};
 use super::runtime::Squashfs;
 use crate::console::{Result, failure};
 use crate::modules::Loaded;
-use crate::sys;
-
-/// How long to wait for a disk unless rd.timeout says: USB takes its time, but people wait at the console.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{sys, wait};
 
 /// Finds the squashfs on the disk whose file system `matches`.
 pub(super) fn matching(
@@ -42,29 +39,21 @@ pub(super) fn on_device(
     wanted: &str,
     find: &mut dyn FnMut() -> Option<PathBuf>,
 ) -> Result<Squashfs> {
-    let patience =
-        arguments.value("rd.timeout").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs);
-    let start = Instant::now();
-    let device = loop {
-        if let Some(device) = find() {
-            break device;
-        }
-        if start.elapsed() >= patience {
-            let mut seen: Vec<String> = fs::read_dir("/sys/class/block")
-                .map(|dir| dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
-                .unwrap_or_default();
-            seen.sort();
-            return Err(failure(
-                format!(
-                    "no disk with {wanted} appeared in {} seconds; there {}{}",
-                    patience.as_secs(),
-                    if seen.is_empty() { "are none".to_owned() } else { format!("are {}", seen.join(", ")) },
-                    loaded.why()
-                ),
-                "check the label or UUID; a driver may be missing: convert with --drivers NAME",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(200));
+    let patience = wait::patience(arguments);
+    let Some(device) = wait::until(patience, Duration::from_millis(200), find) else {
+        let mut seen: Vec<String> = fs::read_dir("/sys/class/block")
+            .map(|dir| dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        seen.sort();
+        return Err(failure(
+            format!(
+                "no disk with {wanted} appeared in {} seconds; there {}{}",
+                patience.as_secs(),
+                if seen.is_empty() { "are none".to_owned() } else { format!("are {}", seen.join(", ")) },
+                loaded.why()
+            ),
+            "check the label or UUID; a driver may be missing: convert with --drivers NAME",
+        ));
     };
     let kind = identify(&device).map_or("", |system| system.kind);
     if kind == "squashfs" {

@@ -1,7 +1,7 @@
 //! Gives the machine an address: as `ip=` says, by DHCP otherwise.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,8 @@ use super::link::{self, Link};
 use crate::arguments::detail;
 use crate::console::{Failure, Result, failed, failure, say};
 use crate::modules::Loaded;
-use crate::sys;
+use crate::{sys, wait};
 
-/// How long to wait for a network card and for its cable, unless rd.timeout says: the card's driver and a switch take their time.
-const FOR_LINKS: Duration = Duration::from_secs(20);
 /// How long to ask for an address.
 const FOR_LEASE: Duration = Duration::from_secs(60);
 /// How long a server may take to confirm.
@@ -51,8 +49,7 @@ pub(super) fn configure(arguments: &Arguments, loaded: &Loaded) -> Result<Networ
         settings.push(Setting::DHCP);
     }
     let wanted = arguments.value("BOOTIF").and_then(ip::boot_link);
-    let patience =
-        arguments.value("rd.timeout").and_then(|s| s.parse().ok()).map_or(FOR_LINKS, Duration::from_secs);
+    let patience = wait::patience(arguments);
     let mut network = Network::default();
     network.dns.extend(arguments.values("nameserver").filter_map(|text| text.parse::<Ipv4Addr>().ok()));
     for setting in settings {
@@ -80,16 +77,12 @@ fn find(
     patience: Duration,
     loaded: &Loaded,
 ) -> Result<Vec<Link>> {
-    let start = Instant::now();
-    loop {
+    let found = wait::until(patience, Duration::from_millis(100), || {
         let links: Vec<Link> = link::all().into_iter().filter(fits).collect();
-        if !links.is_empty() {
-            return Ok(links);
-        }
-        if start.elapsed() >= patience {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        (!links.is_empty()).then_some(links)
+    });
+    if let Some(links) = found {
+        return Ok(links);
     }
     let others: Vec<String> = link::all().into_iter().map(|link| link.name).collect();
     let which = setting.link.as_deref().unwrap_or("that BOOTIF= names");
@@ -124,7 +117,8 @@ fn apply(
         }
     }
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    wait_for_carrier(links, patience).ok_or_else(|| {
+    let carrier = || links.iter().any(Link::has_carrier).then_some(());
+    wait::until(patience, Duration::from_millis(50), carrier).ok_or_else(|| {
         failure(
             format!("no link: {} got no carrier in {} seconds", names.join(", "), patience.as_secs()),
             "check the cable and the port of the switch",
@@ -159,19 +153,6 @@ fn apply(
     Ok(())
 }
 
-fn wait_for_carrier(links: &[Link], patience: Duration) -> Option<()> {
-    let start = Instant::now();
-    loop {
-        if links.iter().any(Link::has_carrier) {
-            return Some(());
-        }
-        if start.elapsed() >= patience {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// One card's exchange with a server.
 struct Exchange<'a> {
     link: &'a Link,
@@ -183,9 +164,8 @@ impl<'a> Exchange<'a> {
     fn new(link: &'a Link) -> io::Result<Self> {
         let socket = sys::udp_on_link(&link.name, dhcp::CLIENT_PORT)?;
         socket.set_broadcast(true)?;
-        let mut number = [0; 4];
-        File::open("/dev/urandom")?.read_exact(&mut number)?;
-        let client = Client { transaction: u32::from_ne_bytes(number), hardware: link.hardware, seconds: 0 };
+        let transaction = u32::from_ne_bytes(super::random()?);
+        let client = Client { transaction, hardware: link.hardware, seconds: 0 };
         Ok(Self { link, socket, client })
     }
 
@@ -196,17 +176,7 @@ impl<'a> Exchange<'a> {
 
     /// The next reply, waited for as long as `patience`.
     fn receive(&self, patience: Duration) -> Option<Reply> {
-        let start = Instant::now();
-        let mut buffer = [0; 1500];
-        while let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            self.socket.set_read_timeout(Some(left)).ok()?;
-            let count = self.socket.recv(&mut buffer).ok()?;
-            let reply = self.client.reply(&buffer[..count]);
-            if reply.is_some() {
-                return reply;
-            }
-        }
-        None
+        super::receive(&self.socket, patience, |bytes| self.client.reply(bytes))
     }
 
     /// Takes what was offered.

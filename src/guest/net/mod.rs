@@ -9,9 +9,11 @@ mod names;
 mod store;
 mod tftp;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::UdpSocket;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use btrsquash::contract::cmdline::Arguments;
 use btrsquash::contract::net::url::{Scheme, Unusable, Url};
@@ -71,6 +73,28 @@ pub(crate) fn fetch(arguments: &Arguments, loaded: &Loaded, address: &str) -> Re
     network.take_down();
     detail(arguments, "the network is as the kernel left it");
     Ok(Squashfs { file, offset: 0, size: 0, own: false })
+}
+
+/// Numbers that a stranger cannot guess.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the first datagram says that `read` understands; waits for it as long as `patience`.
+fn receive<T>(socket: &UdpSocket, patience: Duration, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    let mut buffer = [0; 1500];
+    while let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        socket.set_read_timeout(Some(left)).ok()?;
+        let count = socket.recv(&mut buffer).ok()?;
+        let found = read(buffer.get(..count)?);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 fn patiently(url: &Url, network: &Network, store: &mut Store) -> Result<()> {

@@ -1,9 +1,7 @@
 //! Addresses of names, by the name servers of the network.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use btrsquash::contract::net::dns::{self, Answer};
 
@@ -51,21 +49,9 @@ pub(super) fn resolve(network: &Network, host: &str) -> Result<Ipv4Addr, Trouble
 }
 
 fn ask(server: Ipv4Addr, name: &str) -> Option<Answer> {
-    let mut number = [0; 2];
-    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut number)).ok()?;
-    let question = dns::question(u16::from_ne_bytes(number), name)?;
+    let question = dns::question(u16::from_ne_bytes(super::random().ok()?), name)?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((server, dns::PORT)).ok()?;
     socket.send(&question).ok()?;
-    let start = Instant::now();
-    let mut buffer = [0; 1500];
-    while let Some(left) = PATIENCE.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-        socket.set_read_timeout(Some(left)).ok()?;
-        let count = socket.recv(&mut buffer).ok()?;
-        let answer = dns::answer(&question, buffer.get(..count)?);
-        if answer.is_some() {
-            return answer;
-        }
-    }
-    None
+    super::receive(&socket, PATIENCE, |bytes| dns::answer(&question, bytes))
 }
