@@ -1,13 +1,14 @@
 //! Appending files to an image: as a cpio archive after it, which Linux unpacks over what is there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::bytes::open_regular;
 use crate::container;
 use crate::error::Error;
 use crate::image::{self, Opened};
@@ -154,7 +155,7 @@ fn collect(
     depth: usize,
     into: &mut BTreeMap<Vec<u8>, Source>,
 ) -> Result<(), Error> {
-    let reading = |e| Error::usage("cannot be read").caused_by(e).file(file);
+    let reading = |e| Error::unreadable(e).file(file);
     let metadata = file.symlink_metadata().map_err(reading)?;
     let kind = metadata.file_type();
     let source = if kind.is_file() {
@@ -270,7 +271,7 @@ fn put_file(
     metadata: &Metadata,
 ) -> Result<(), Error> {
     let usage = |e| Error::usage("cannot be appended").caused_by(e).file(path);
-    let mut file = File::open(path).map_err(usage)?;
+    let mut file = open_regular(path).map_err(usage)?;
     let size = metadata.len();
     archive.header(name, metadata.mode(), &Node::Fifo, size, 0).map_err(usage)?;
     let (mut left, mut buffer) = (size, vec![0; 1 << 16]);
@@ -291,7 +292,7 @@ fn put_file(
 /// Whether the file of the host has this content.
 fn same(file: &Path, tree: &Tree, content: &Content) -> Result<bool, Error> {
     let reading = |e| Error::usage("cannot be read again").caused_by(e).file(file);
-    let mut host = File::open(file).map_err(reading)?;
+    let mut host = open_regular(file).map_err(reading)?;
     if host.metadata().map_err(reading)?.len() != content.size {
         return Ok(false);
     }

@@ -100,6 +100,10 @@ impl Error {
     pub fn reading(source: io::Error) -> Self {
         Self::new(Kind::Io, "reading failed").caused_by(source)
     }
+    /// A file that the user named and that cannot be read: [`Kind::Io`] if the device failed, else [`Kind::Usage`].
+    pub fn unreadable(source: io::Error) -> Self {
+        Self::new(Kind::Usage, "cannot be read").caused_by(source)
+    }
     /// An output that cannot be written: [`Kind::Io`] if the device failed or is full, else [`Kind::Usage`].
     pub fn writing(source: io::Error) -> Self {
         let error = Self::new(Kind::Usage, "cannot be written");

@@ -256,7 +256,7 @@ fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
         _ => return Err(Error::usage(format!("--measured '{text}': write old=FILE or new=FILE")).into()),
     };
     let json = report::read_report(Path::new(file))
-        .map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))
+        .map_err(|e| Error::unreadable(e).file(file))
         .context("reading measured figures")?;
     let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());
     if let Ok(found) = serde_json::from_str::<Box<report::MinReport>>(&json) {

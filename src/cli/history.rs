@@ -43,7 +43,7 @@ pub fn history(options: &HistoryOptions) -> anyhow::Result<()> {
 
 /// The .json files of a directory in the order of their names.
 fn reports(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |e| Error::usage("cannot be read").caused_by(e).file(directory);
+    let failed = |e| Error::unreadable(e).file(directory);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -135,8 +135,7 @@ const MAX_FRONT_END: u64 = 512 << 20;
 
 /// Reads a boot initramfs given by the user. It is kept byte for byte; reading it shows that the kernel can unpack it.
 fn read(path: &Path, limits: &initrd::Limits) -> Result<ReadyMade, Error> {
-    let bytes = read_regular(path, MAX_FRONT_END)
-        .map_err(|e| Error::usage("cannot be read").caused_by(e).file(path))?;
+    let bytes = read_regular(path, MAX_FRONT_END).map_err(|e| Error::unreadable(e).file(path))?;
     let limits = initrd::Limits { accept_partial: false, ..*limits };
     let image = initrd::read(&bytes, path, &limits, &|_| ())?;
     if image.tree.resolve("init").is_none() {

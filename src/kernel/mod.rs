@@ -154,7 +154,7 @@ struct KernelFile {
 
 impl KernelFile {
     fn read(path: &Path) -> Result<Self, Error> {
-        let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
+        let usage = |e: std::io::Error| Error::unreadable(e).file(path);
         let bytes = read_regular(path, MAX_VMLINUZ).map_err(|e| {
             if e.kind() == std::io::ErrorKind::InvalidData {
                 Error::input("not a kernel").caused_by(e).file(path)
@@ -184,7 +184,7 @@ impl KernelFile {
 /// # Errors
 /// [`crate::error::Kind::Usage`] if the file cannot be read or is not a regular file.
 pub fn machine(path: &Path) -> Result<Option<&'static str>, Error> {
-    let usage = |e: std::io::Error| Error::usage("cannot be read").caused_by(e).file(path);
+    let usage = |e: std::io::Error| Error::unreadable(e).file(path);
     let mut head = Vec::new();
     open_regular(path).map_err(usage)?.take(vmlinuz::HEAD).read_to_end(&mut head).map_err(usage)?;
     if let Some(found) = vmlinuz::machine(&head) {

@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// When it cannot be read, is damaged, or holds no kernel modules.
     pub(super) fn open(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self, Error> {
-        let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
+        let usage = |e: io::Error| Error::unreadable(e).file(path);
         let mut source = if path.is_dir() {
             Source { name: path.display().to_string(), store: Store::Host, versions: directory(path)? }
         } else {
@@ -289,7 +289,7 @@ fn package<'a>(file: File, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result
 
 /// A directory of the host: a root or an unpacked package, a lib/modules, or a lib/modules/VERSION.
 fn directory(path: &Path) -> Result<BTreeMap<String, Files>, Error> {
-    let usage = |e: io::Error| Error::usage("cannot be read").caused_by(e).file(path);
+    let usage = |e: io::Error| Error::unreadable(e).file(path);
     let mut versions: BTreeMap<String, Files> = BTreeMap::new();
     let mut roots: Vec<PathBuf> =
         ["usr/lib/modules", "lib/modules"].iter().map(|sub| path.join(sub)).filter(|p| p.is_dir()).collect();

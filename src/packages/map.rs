@@ -88,10 +88,9 @@ impl PackageMap {
     /// Reads a map from the file at `path`.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Input`] if it is not one.
+    /// [`crate::error::Kind::Usage`] if it cannot be read, [`crate::error::Kind::Input`] if it is not one.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = read_regular(path, MAX_MAP)
-            .map_err(|e| Error::input("cannot be read").caused_by(e).file(path))?;
+        let text = read_regular(path, MAX_MAP).map_err(|e| Error::unreadable(e).file(path))?;
         let map: Self = serde_json::from_slice(&text).map_err(|e| {
             Error::input("is not a package map")
                 .caused_by(e)

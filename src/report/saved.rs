@@ -46,7 +46,7 @@ impl Saved {
     /// # Errors
     /// [`crate::error::Kind::Usage`] if the file cannot be read, [`crate::error::Kind::Input`] if it is no report.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let text = read_report(file).map_err(|e| Error::usage("cannot be read").caused_by(e).file(file))?;
+        let text = read_report(file).map_err(|e| Error::unreadable(e).file(file))?;
         Self::parse(&text).map_err(|e| {
             Error::input(format!("is not a report of btrsquash: {e}"))
                 .file(file)

@@ -563,6 +563,18 @@ fn files_next_to_the_image_are_regular_and_bounded() {
         (&["report"], &["/dev/zero"]),
         (&["report"], &[&pipe]),
     ];
+    // What is not there is wrong usage, whatever it was to be.
+    let (missing, measured_missing) = (path("missing"), measured(&path("missing")));
+    for (command, more) in [
+        (&convert[..], ["--kernel", &missing]),
+        (&convert[..], ["--modules", &missing]),
+        (&convert[..], ["--measured", &measured_missing]),
+        (&inspect[..], ["--baseline", &missing]),
+        (&["packages", &image][..], ["--package-map", &missing]),
+    ] {
+        let output = btrsquash().args(command).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     for (command, more) in cases {
         // A limit on memory shows what is read without end.
         let output = Command::new("timeout")
