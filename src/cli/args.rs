@@ -28,9 +28,7 @@ fn version() -> String {
     name = "btrsquash",
     version = version(),
     propagate_version = true,
-    arg_required_else_help = true,
-    after_help = "Exit codes: 0 done; 1 a comparison, budget or boot failed; 2 usage; 3 unsupported or damaged \
-                  input; 4 a tool or kernel module is missing; 5 a device failed or is full."
+    arg_required_else_help = true
 )]
 pub struct Cli {
     /// What to do.

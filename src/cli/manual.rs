@@ -143,9 +143,10 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("TERM", "If dumb, nothing is colored."),
 ];
 
-/// The command line with examples in each subcommand's help.
+/// The command line, with the exit codes in its help and examples in that of each subcommand.
 pub fn command() -> Command {
-    let mut command = Cli::command();
+    let codes = EXIT_CODES.map(|(code, what)| format!("\n  {code}  {what}"));
+    let mut command = Cli::command().after_help(format!("Exit codes:{}", codes.concat()));
     for (name, examples) in EXAMPLES {
         let mut help = String::from("Examples:");
         for (what, line) in *examples {
