@@ -123,13 +123,9 @@ fn build_all(out: &Path) -> Result<(), String> {
 
 /// Builds the program for this machine or, with its cross compiler, for another one.
 fn build_for(name: &str, target: &str, other: Option<&Machine>, out: &Path) -> Result<PathBuf, String> {
-    let linker = match other {
-        Some(machine) => {
-            Some(linker(machine).ok_or_else(|| format!("{}-gcc is not installed", machine.tools))?)
-        }
-        None => None,
-    };
-    build(name, target, linker, out)
+    let found =
+        |machine: &Machine| linker(machine).ok_or_else(|| format!("{}-gcc is not installed", machine.tools));
+    build(name, target, other.map(found).transpose()?, out)
 }
 
 /// The linker for another machine: cargo's variable for it, or Debian's cross compiler.

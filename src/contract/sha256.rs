@@ -4,6 +4,7 @@
 //! trusts the boot initramfs can then trust the runtime.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// Fractional parts of the cube roots of the first 64 primes.
 const K: [u32; 64] = [
@@ -97,6 +98,18 @@ impl Default for Sha256 {
             block: [0; 64],
             size: 0,
         }
+    }
+}
+
+/// So that [`io::copy`] hashes what it reads.
+impl Write for Sha256 {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

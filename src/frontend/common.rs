@@ -161,18 +161,8 @@ pub fn checksum_file(squashfs: &mut dyn Read) -> io::Result<(String, Vec<u8>)> {
 /// # Errors
 /// Those of reading `squashfs`.
 pub fn fetched_file(squashfs: &mut dyn Read) -> io::Result<(String, Vec<u8>)> {
-    let (mut hash, mut size, mut buffer) = (Sha256::default(), 0, vec![0; 64 << 10]);
-    loop {
-        match squashfs.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                hash.update(buffer.get(..count).unwrap_or_default());
-                size += count as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let mut hash = Sha256::default();
+    let size = io::copy(squashfs, &mut hash)?;
     let fetched = Fetched { size, sha256: hash.finish() };
     Ok((paths::FETCHED.to_owned(), format!("{fetched}\n").into_bytes()))
 }

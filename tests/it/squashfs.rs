@@ -60,6 +60,11 @@ fn content(len: usize) -> Vec<u8> {
     bytes
 }
 
+/// With every branch filter.
+fn options(compression: Compression, block_size: u32) -> Options {
+    Options { compression, block_size, time: TIME, filters: Archs::ALL, ..Options::default() }
+}
+
 fn write_to(path: &Path, content: &dyn ReadAt, regions: &[Region], options: &Options) -> Written {
     write_on(&Cores::new(2), path, content, regions, options)
 }
@@ -116,14 +121,7 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
     let machine = [Region { offset: 0, len: 14_345_678, hint: Hint::MachineCode(Arch::X86) }];
     for compression in Compression::ALL {
         for block_size in [4 << 10, 128 << 10, 1 << 20] {
-            let options = Options {
-                compression,
-                block_size,
-                time: TIME,
-                filters: Archs::ALL,
-                stored: false,
-                thorough: false,
-            };
+            let options = options(compression, block_size);
             let what = format!("{compression} {block_size}");
             let regions = if compression == Compression::Xz { &machine[..] } else { &[] };
             let written = write_to(&image, &bytes, regions, &options);
@@ -245,14 +243,7 @@ fn the_number_of_threads_changes_no_byte() {
         for block_size in [16 << 10, 1 << 20] {
             let image = |threads| {
                 let path = dir.path().join("image");
-                let options = Options {
-                    compression,
-                    block_size,
-                    time: TIME,
-                    filters: Archs::ALL,
-                    stored: false,
-                    thorough: false,
-                };
+                let options = options(compression, block_size);
                 write_on(&Cores::new(threads), &path, &bytes, &regions, &options);
                 std::fs::read(path).unwrap()
             };
@@ -567,14 +558,7 @@ fn a_tree_is_written_as_mksquashfs_would() {
     for compression in Compression::ALL {
         for block_size in [4 << 10, 1 << 20] {
             let what = format!("tree {compression} {block_size}");
-            let options = Options {
-                compression,
-                block_size,
-                time: TIME,
-                filters: Archs::ALL,
-                stored: false,
-                thorough: false,
-            };
+            let options = options(compression, block_size);
             let out = File::create(&ours).unwrap();
             let image = squashfs::Image::of_tree(&tree).unwrap();
             image.write(&options, &Cores::new(2), out, &|_| {}).unwrap();
