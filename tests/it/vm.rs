@@ -312,7 +312,7 @@ fn what_cannot_be_booted_is_said_at_once() {
     assert_eq!(code, Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not recognized as a kernel"), "{output:?}");
     let (code, ..) = boot_small(Path::new("no-such-image"), &kernel, &[]);
-    assert_eq!(code, Some(3));
+    assert_eq!(code, Some(2));
     for wrong in [&["--find-min"][..], &["--measure"], &["--expect", "("], &["--expect", "x", "--from", "2"]]
     {
         let (code, ..) = boot_small(&image, &kernel, wrong);
