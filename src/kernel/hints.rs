@@ -42,11 +42,13 @@ pub(super) fn how_to_get(release: &str) -> String {
     }
 }
 
-/// Debian split its kernel packages with Linux 7.0: linux-image-VERSION only depends on the two that hold something.
+/// Debian split its kernel packages with Linux 7.0: linux-image-VERSION only depends on those that hold something. The
+/// configuration and the list of what is built in are in linux-base-VERSION.
 fn debian(release: &str) -> String {
     if Release::new(7, 0, 0).reached_by(release) {
         return format!(
-            "on Debian: apt-get download linux-modules-{release} linux-binary-{release}, then --modules FILE.deb for each"
+            "on Debian: apt-get download linux-base-{release} linux-binary-{release} linux-modules-{release}, then \
+             --modules FILE.deb for each"
         );
     }
     format!("on Debian: apt-get download linux-image-{release}, then --modules linux-image-{release}_….deb")
@@ -73,7 +75,8 @@ mod tests {
             ("6.1.0-50-armmp", "apt-get download linux-image-6.1.0-50-armmp"),
             (
                 "7.0.4+deb14-amd64",
-                "apt-get download linux-modules-7.0.4+deb14-amd64 linux-binary-7.0.4+deb14-amd64",
+                "apt-get download linux-base-7.0.4+deb14-amd64 linux-binary-7.0.4+deb14-amd64 \
+                 linux-modules-7.0.4+deb14-amd64, then",
             ),
             ("6.8.0-31-generic", "apt-get download linux-modules-6.8.0-31-generic"),
             ("6.9.5-200.fc40.x86_64", "dnf download kernel-core-6.9.5-200.fc40.x86_64"),
