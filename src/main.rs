@@ -69,9 +69,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
-        Command::Convert(options) => cli::convert(&options),
+        Command::Convert(options) => return cli::convert(&options),
         Command::Boot(options) => cli::boot(&options),
-        Command::Inspect(options) => cli::inspect(&options),
+        Command::Inspect(options) => return cli::inspect(&options),
         Command::Diff(options) => return cli::diff(&options),
         Command::Verify(options) => return cli::verify(&options),
         Command::Packages(options) => cli::packages(&options),

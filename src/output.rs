@@ -187,6 +187,24 @@ fn resolve(path: &Path) -> Result<Option<PathBuf>, Error> {
     Err(Error::usage("leads through too many symlinks").file(path))
 }
 
+/// The size and the SHA-256 of a file.
+///
+/// # Errors
+/// Those of reading it.
+pub fn sha256(file: &File) -> io::Result<(u64, String)> {
+    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 1 << 16]);
+    loop {
+        match file.read_at(&mut buffer, size)? {
+            0 => break,
+            len => {
+                hash.update(&buffer[..len]);
+                size += len as u64;
+            }
+        }
+    }
+    Ok((size, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
 impl OutputFile {
     /// A new file for `path`, which gets its name in [`commit`]. `-`, /dev/stdout and links to it are standard output.
     ///
@@ -254,17 +272,7 @@ impl OutputFile {
     /// [`crate::error::Kind::Usage`] when it cannot be written or read again.
     pub fn sha256(&mut self) -> Result<(u64, String), Error> {
         let file = self.read_back()?;
-        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 1 << 16]);
-        loop {
-            match file.read_at(&mut buffer, size).map_err(|e| failed(&self.path, e))? {
-                0 => break,
-                len => {
-                    hash.update(&buffer[..len]);
-                    size += len as u64;
-                }
-            }
-        }
-        Ok((size, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+        sha256(&file).map_err(|e| failed(&self.path, e))
     }
 
     /// Writes all to disk, but gives it no name yet.

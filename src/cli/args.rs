@@ -130,9 +130,13 @@ pub struct Convert {
     #[arg(required = true)]
     pub old: Vec<PathBuf>,
     /// The new image, or - for standard output [default: OLD's name with the extension .btrsquash.img, in the current
-    /// directory]
+    /// directory]; with --each an existing directory
     #[arg(short, long, value_name = "NEW")]
     pub output: Option<PathBuf>,
+    /// Convert each OLD for itself, not as the parts of one image, into the directory that --output names, and show a table
+    /// with one row an image. One that fails does not stop the others, and the exit code is the highest of all
+    #[arg(long, requires = "output", conflicts_with = "measured")]
+    pub each: bool,
     /// Where to find kernel modules that the image lacks: a directory, a .deb or an .rpm; may be repeated
     #[arg(long, value_name = "PATH")]
     pub modules: Vec<PathBuf>,
@@ -300,6 +304,9 @@ pub struct Boot {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print the whole report as text, with more lines of the console of a failed boot
+    #[arg(long)]
+    pub full: bool,
     /// Print no progress
     #[arg(short, long)]
     pub quiet: bool,
@@ -308,8 +315,10 @@ pub struct Boot {
 /// `btrsquash inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The image
-    pub image: PathBuf,
+    /// The image. Of several, a table with one row an image is shown; one that cannot be read does not stop the others, and
+    /// the exit code is the highest of all
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
     /// The kernel that boots the image, for the RAM model
     #[arg(long, value_name = "VMLINUZ")]
     pub kernel: Option<PathBuf>,
@@ -322,6 +331,12 @@ pub struct Inspect {
     /// How the result is printed.
     #[command(flatten)]
     pub show: Show,
+    /// Also write the result as a web page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
     /// Compare sizes with those in FILE, which inspect --json or convert --json wrote
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,

@@ -10,8 +10,9 @@ use btrsquash::report::{Report, from};
 use btrsquash::vm::{self, BootOptions, Range};
 use btrsquash::{image, initrd};
 
-use super::output::{json_or_text, print};
+use super::output::print;
 use super::progress::Progress;
+use super::show::Show;
 
 /// Boots an image and watches its console.
 ///
@@ -41,7 +42,7 @@ pub fn boot(options: &Boot) -> anyhow::Result<()> {
         from::boot(&machine, &vm::boot(&machine)?)
     };
     drop(progress);
-    print(&Report::Boot(&report), json_or_text(options.json))?;
+    print(&Report::Boot(&report), Show { json: options.json, format: None, full: options.full })?;
     if report.booted { Ok(()) } else { Err(Error::failed("the boot failed").file(&options.image).into()) }
 }
 
@@ -89,7 +90,7 @@ fn find_min(options: &Boot, machine: &BootOptions, progress: Progress) -> anyhow
         })?;
     drop(progress);
     let report = from::minimum(machine, range, computed, &found);
-    print(&Report::Min(&report), json_or_text(options.json))?;
+    print(&Report::Min(&report), Show { json: options.json, format: None, full: options.full })?;
     match report.minimum {
         Some(_) => Ok(()),
         None => Err(Error::failed("does not boot").file(&options.image).into()),

@@ -1,6 +1,7 @@
 //! `btrsquash convert`.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::cli::args::Convert;
@@ -11,18 +12,24 @@ use btrsquash::error::Error;
 use btrsquash::initrd;
 use btrsquash::output::{self, OutputFile};
 use btrsquash::report::document::visible;
-use btrsquash::report::{self, Format, Report, WrittenFile, budget, from};
+use btrsquash::report::{
+    self, Conversion, Format, Matrix, MatrixRow, Measured, Report, Which, WrittenFile, budget, from,
+};
 
+use super::inspect::failed;
 use super::output::{ReportFiles, note, print_to, write};
 use super::progress::Progress;
 
-/// Converts an image and reports.
+/// Converts an image and reports, or each of several.
 ///
 /// # Errors
 /// Those of the conversion, and broken budgets.
-pub fn convert(options: &Convert) -> anyhow::Result<()> {
+pub fn convert(options: &Convert) -> anyhow::Result<ExitCode> {
+    if options.each {
+        return each(options);
+    }
     let start = Instant::now();
-    let request = request(options)?;
+    let request = request(options, &options.old, options.output.clone())?;
     let inputs: Vec<&Path> = request.inputs().collect();
     let files = ReportFiles::new(
         &options.report,
@@ -32,15 +39,45 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
         &request.outputs(),
     )?;
     let measured = options.measured.iter().map(|text| measured(text)).collect::<Result<Vec<_>, _>>()?;
+    let (conversion, mut outputs) = run(options, &request, &measured)?;
+    let report = Report::Conversion(&conversion);
+    // Everything that can fail comes before the files get their names, which they get together.
+    outputs.extend(files.write(&report)?);
+    for file in &mut outputs {
+        file.sync()?;
+    }
+    let image_on_stdout = outputs.iter().any(OutputFile::is_stdout);
+    let text = options.show.format() == Format::Text;
+    if !text || !options.quiet {
+        print_to(&report, options.show, image_on_stdout)?;
+    }
+    output::commit(outputs)?;
+    if text
+        && !options.quiet
+        && let Some(line) = report::written(&conversion, milliseconds(start))
+    {
+        if image_on_stdout { note(&line) } else { write(&format!("{}\n", visible(&line)))? }
+    }
+    budget::check(&conversion.budgets)?;
+    Ok(ExitCode::SUCCESS)
+}
 
+fn milliseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Converts one image: the report, and its files, which have no names yet.
+fn run(
+    options: &Convert,
+    request: &Request,
+    measured: &[(Which, Measured)],
+) -> anyhow::Result<(Conversion, Vec<OutputFile>)> {
     let progress = Progress::new(options.quiet);
-    let (result, mut outputs) = btrsquash::convert::convert(&request, &|stage, done, total| {
-        progress.bytes(name(stage), done, total)
-    })?;
+    let (result, mut outputs) =
+        btrsquash::convert::convert(request, &|stage, done, total| progress.bytes(name(stage), done, total))?;
     drop(progress);
-
     let mut conversion = from::conversion(&result);
-    for (side, found) in &measured {
+    for (side, found) in measured {
         let ram = if *side == Which::Old {
             Some(&mut conversion.ram_before)
         } else {
@@ -58,25 +95,62 @@ pub fn convert(options: &Convert) -> anyhow::Result<()> {
         let (bytes, sha256) = file.sha256()?;
         conversion.files.push(WrittenFile { path: file.path().display().to_string(), bytes, sha256 });
     }
-    let report = Report::Conversion(&conversion);
-    // Everything that can fail comes before the files get their names, which they get together.
-    outputs.extend(files.write(&report)?);
+    Ok((conversion, outputs))
+}
+
+/// Converts each image for itself into a directory.
+fn each(options: &Convert) -> anyhow::Result<ExitCode> {
+    let directory = options.output.clone().unwrap_or_default();
+    if !directory.is_dir() {
+        return Err(Error::usage("--each needs an existing directory for the new images")
+            .file(&directory)
+            .hint("make it with mkdir, and name it with --output")
+            .into());
+    }
+    let requests = options
+        .old
+        .iter()
+        .map(|old| request(options, std::slice::from_ref(old), Some(directory.join(default_output(old)))))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // Two images of one name would have one new image.
+    let outputs: Vec<PathBuf> = requests.iter().flat_map(Request::outputs).collect();
+    let inputs: Vec<&Path> = requests.iter().flat_map(Request::inputs).collect();
+    let files = ReportFiles::new(&options.report, options.html.as_deref(), options.force, &inputs, &outputs)?;
+    let mut rows = Vec::new();
+    for (request, old) in requests.iter().zip(&options.old) {
+        if !options.quiet {
+            note(&format!("converting {}", old.display()));
+        }
+        rows.push(one_of_each(options, request).unwrap_or_else(|failure| failed(old, &failure)));
+    }
+    let matrix = Matrix::new(rows);
+    let report = Report::Matrix(&matrix);
+    let outputs = files.write(&report)?;
+    if options.show.format() != Format::Text || !options.quiet {
+        print_to(&report, options.show, false)?;
+    }
+    output::commit(outputs)?;
+    Ok(ExitCode::from(matrix.exit_code()))
+}
+
+/// Converts one image of several. A broken budget leaves the image, as it does without --each.
+fn one_of_each(options: &Convert, request: &Request) -> anyhow::Result<MatrixRow> {
+    let start = Instant::now();
+    let (conversion, mut outputs) = run(options, request, &[])?;
     for file in &mut outputs {
         file.sync()?;
     }
-    let image_on_stdout = outputs.iter().any(OutputFile::is_stdout);
-    let text = options.show.format() == Format::Text;
-    if !text || !options.quiet {
-        print_to(&report, options.show, image_on_stdout)?;
-    }
     output::commit(outputs)?;
-    if text && !options.quiet {
-        let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Some(line) = report::written(&conversion, milliseconds) {
-            if image_on_stdout { note(&line) } else { write(&format!("{}\n", visible(&line)))? }
-        }
+    if let Some(line) = report::written(&conversion, milliseconds(start)).filter(|_| !options.quiet) {
+        note(&line);
     }
-    Ok(budget::check(&conversion.budgets)?)
+    let row = MatrixRow::from(&conversion);
+    Ok(match budget::check(&conversion.budgets) {
+        Ok(()) => row,
+        Err(broken) => {
+            MatrixRow { exit_code: broken.kind.exit_code(), message: Some(broken.to_string()), ..row }
+        }
+    })
 }
 
 const fn name(stage: Stage) -> &'static str {
@@ -91,10 +165,25 @@ const fn name(stage: Stage) -> &'static str {
     }
 }
 
-fn request(options: &Convert) -> anyhow::Result<Request> {
-    let Some(old) = options.old.first().cloned() else {
+/// Fails if a directory is to be the new image.
+fn not_a_directory(output: Option<&Path>, several: bool) -> Result<(), Error> {
+    let Some(directory) = output.filter(|output| output.is_dir()) else { return Ok(()) };
+    let hint = if several {
+        "with --each, each image is converted for itself into it; several images without --each are the parts of one, in \
+         boot order, and --output names its file"
+    } else {
+        "name a file in it; or convert into it with --each"
+    };
+    Err(Error::usage("is a directory").file(directory).hint(hint))
+}
+
+/// The conversion of `old`, several files in boot order, to `output`.
+fn request(options: &Convert, old: &[PathBuf], output: Option<PathBuf>) -> anyhow::Result<Request> {
+    let Some((old, more)) = old.split_first() else {
         return Err(Error::usage("no image is given").into());
     };
+    not_a_directory(output.as_deref(), !more.is_empty())?;
+    let (old, more) = (old.clone(), more.to_vec());
     let runtime = runtime(&options.runtime_from)?;
     let apart = matches!(runtime, RuntimeFrom::Network(_) | RuntimeFrom::Label(_) | RuntimeFrom::Uuid(_));
     let layout = match options.layout {
@@ -134,9 +223,9 @@ fn request(options: &Convert) -> anyhow::Result<Request> {
         }
     };
     Ok(Request {
-        new: options.output.clone().unwrap_or_else(|| default_output(&old)),
+        new: output.unwrap_or_else(|| default_output(&old)),
         old,
-        more: options.old.get(1..).unwrap_or_default().to_vec(),
+        more,
         modules: options.modules.clone(),
         kernel: options.kernel.clone(),
         optimize: options.optimize,
@@ -219,67 +308,15 @@ fn runtime(text: &str) -> Result<RuntimeFrom, Error> {
     }
 }
 
-/// Which image figures belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Old,
-    New,
-}
-
-/// Figures of a machine that ran.
-enum Measured {
-    Minimum(Box<report::MinReport>),
-    Moments(Box<report::BootReport>),
-}
-
-impl Measured {
-    fn put_into(&self, ram: &mut report::Ram) {
-        match self {
-            Self::Minimum(found) => ram.measured = found.minimum.or(ram.measured),
-            Self::Moments(found) => {
-                for phase in &mut ram.phases {
-                    let moment = found.moments.iter().find(|moment| moment.phase == Some(phase.phase));
-                    // A figure that the measured boot had to compute does not count as measured.
-                    let seen = moment.map(|m| m.used).filter(|used| used.origin == report::Origin::Measured);
-                    phase.measured = seen.or(phase.measured);
-                }
-            }
-        }
-    }
-}
-
 /// `old=FILE` or `new=FILE`.
-fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
+///
+/// # Errors
+/// If it is neither, or the file has no figures.
+pub fn measured(text: &str) -> anyhow::Result<(Which, Measured)> {
     let (side, file) = match text.split_once('=') {
         Some(("old", file)) => (Which::Old, file),
         Some(("new", file)) => (Which::New, file),
         _ => return Err(Error::usage(format!("--measured '{text}': write old=FILE or new=FILE")).into()),
     };
-    let json = report::read_report(Path::new(file))
-        .map_err(|e| Error::unreadable(e).file(file))
-        .context("reading measured figures")?;
-    let nothing = |what: &str, hint: &str| Err(Error::usage(what).file(file).hint(hint).into());
-    if let Ok(found) = serde_json::from_str::<Box<report::MinReport>>(&json) {
-        let Some(minimum) = found.minimum else {
-            return nothing("has no figures: the image did not boot", "see the file for the reason");
-        };
-        if !found.tries.iter().any(|attempt| !attempt.booted && attempt.ram_mib << 20 < minimum.value) {
-            return nothing(
-                "has no minimum: nothing below it was tried",
-                "give boot --find-min a smaller --from",
-            );
-        }
-        return Ok((side, Measured::Minimum(found)));
-    }
-    match serde_json::from_str::<Box<report::BootReport>>(&json) {
-        Ok(found) if found.moments.is_empty() => {
-            nothing("has no figures: memory was not recorded", "use boot --measure")
-        }
-        Ok(found) => Ok((side, Measured::Moments(found))),
-        Err(e) => Err(Error::usage("has no figures")
-            .caused_by(e)
-            .file(file)
-            .hint("boot --find-min --json or boot --measure --json writes them")
-            .into()),
-    }
+    Ok((side, Measured::read(Path::new(file)).context("reading measured figures")?))
 }

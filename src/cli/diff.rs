@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::args::Diff;
+use btrsquash::bytes::open_regular;
 use btrsquash::compare::{self, Aspect, DiffOptions};
 use btrsquash::error::Error;
 use btrsquash::extract::Selection;
@@ -34,10 +35,12 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     progress.bytes("comparing", 0, 0);
     let found = compare::diff(&old, &new, &choices)?;
     let mut difference = from::difference(&old, &new, &found);
+    difference.old.image.sha256 = checksum(&options.old)?;
+    difference.new.image.sha256 = checksum(&options.new)?;
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     difference.budgets = budgets.judge(new.size(), difference.new.ram.as_ref());
-    difference.growth = options.growth.max_growth.map(|limit| {
+    difference.growth = options.growth.limits().map(|limit| {
         let (before, after) = Sizes::of_both(&difference);
         growth::compare(options.old.display().to_string(), &before, &after, limit)
     });
@@ -53,7 +56,7 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
 /// What `diff` compares.
 #[derive(Debug, Args)]
 pub struct What {
-    /// Show paths that the release renamed (merged /usr, kernel release, library versions) as removed and added
+    /// Show paths that the release renamed (merged /usr, kernel release, compressed modules) as removed and added
     #[arg(long)]
     pub no_fold: bool,
     /// Compare only these paths, as for ls; may be given several times
@@ -93,6 +96,16 @@ fn aspect(name: &str) -> Result<Aspect, String> {
         let names: Vec<&str> = all.iter().map(|aspect| aspect.name()).collect();
         format!("'{name}' is none of {}", names.join(", "))
     })
+}
+
+/// The SHA-256 of an image; `None` if it is not one regular file, such as several joined by `+`.
+///
+/// # Errors
+/// Those of reading it.
+pub fn checksum(image: &Path) -> Result<Option<String>, Error> {
+    let Ok(file) = open_regular(image) else { return Ok(None) };
+    let (_, sha256) = output::sha256(&file).map_err(|e| Error::unreadable(e).file(image))?;
+    Ok(Some(sha256))
 }
 
 /// Opens an image under the name of a stage.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use btrsquash::output;
-use btrsquash::report::growth::Limit;
+use btrsquash::report::growth::{Limit, Limits};
 use btrsquash::report::{Format, Report};
 use clap::Args;
 use clap::builder::TypedValueParser;
 
 use super::args::one_of;
 use super::output::{ReportFiles, print};
-use super::sizes::size;
+use super::sizes::{memory, size};
 
 /// How much an image may grow.
 #[derive(Debug, Args)]
@@ -19,6 +19,22 @@ pub struct MaxGrowth {
     /// or both as in 2%,1MB
     #[arg(long, value_name = "PERCENT%,SIZE", value_parser = max_growth)]
     pub max_growth: Option<Limit>,
+    /// Fail (exit 1) when the minimum RAM grew by more than each of these: PERCENT of the old one, SIZE, or both as in
+    /// 5%,8MiB
+    #[arg(long, value_name = "PERCENT%,SIZE", value_parser = max_ram_growth)]
+    pub max_ram_growth: Option<Limit>,
+}
+
+impl MaxGrowth {
+    /// The limits; `None` if none was set.
+    #[must_use]
+    pub fn limits(&self) -> Option<Limits> {
+        let limits = Limits {
+            size: self.max_growth.unwrap_or_default(),
+            ram: self.max_ram_growth.unwrap_or_default(),
+        };
+        (limits != Limits::default()).then_some(limits)
+    }
 }
 
 /// How a result is printed.
@@ -99,6 +115,15 @@ fn format(text: &str) -> Result<Format, String> {
 
 /// `2%`, `1MB` or `2%,1MB`.
 fn max_growth(text: &str) -> Result<Limit, String> {
+    growth(text, size)
+}
+
+/// `2%`, `8MiB` or `2%,8MiB`.
+fn max_ram_growth(text: &str) -> Result<Limit, String> {
+    growth(text, memory)
+}
+
+fn growth(text: &str, size: fn(&str) -> Result<u64, String>) -> Result<Limit, String> {
     let mut limit = Limit::default();
     for part in text.split(',') {
         match part.trim().strip_suffix('%') {
@@ -123,6 +148,7 @@ mod tests {
         assert_eq!(max_growth("2%,1MB"), limit(Some(2.0), Some(1_000_000)));
         assert_eq!(max_growth("0.5%"), limit(Some(0.5), None));
         assert_eq!(max_growth("1MiB"), limit(None, Some(1 << 20)));
+        assert_eq!(max_ram_growth("5%,8M"), limit(Some(5.0), Some(8 << 20)));
         for wrong in ["", "%", "-1%", "2%,much", "NaN%"] {
             assert!(max_growth(wrong).is_err(), "{wrong}");
         }

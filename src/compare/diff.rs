@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::fold::{Folded, fold};
+use super::fold::{Folded, Reason, fold};
 use super::moves::moves;
 use super::packages::{PackageComparison, packages};
 use super::text::{TEXT_LIMIT, TextDifference, text_difference};
-use super::{Aspect, Pair, ReadOrder, TreeDifference, bytes, trees_where};
+use super::{Aspect, Pair, ReadOrder, TreeDifference, bytes, trees_where, walk_order};
 use crate::error::Error;
 use crate::extract::Selection;
 use crate::image::Opened;
@@ -64,7 +64,8 @@ pub struct Difference {
     pub new: Totals,
     /// The paths that differ.
     pub trees: TreeDifference,
-    /// What a release renamed: in none of the lists of `trees`.
+    /// What a release renamed ([`Reason::Place`]), which is in none of the lists of `trees`, and what another version
+    /// replaced ([`Reason::Version`]), which is among both the removed and the added: the old file is gone.
     pub folded: Vec<Folded>,
     /// The packages of both; `None` if neither has a package database.
     pub packages: Option<PackageComparison>,
@@ -97,6 +98,13 @@ pub fn diff(old: &Opened, new: &Opened, options: &DiffOptions) -> Result<Differe
         fold((&old.system, &mut trees.removed), (&new.system, &mut trees.added), order)?
     };
     let moved = moves(&old.system, &new.system, &trees)?;
+    for pair in folded.iter().filter(|pair| pair.reason == Reason::Version) {
+        trees.removed.push(pair.old.clone());
+        trees.added.push(pair.new.clone());
+    }
+    for list in [&mut trees.removed, &mut trees.added] {
+        list.sort_by(|a, b| walk_order(&a.path, &b.path));
+    }
     let (texts, more_texts) = if options.text { texts(old, new, &trees)? } else { (Vec::new(), false) };
     Ok(Difference {
         old: totals(&old.system),

@@ -19,8 +19,9 @@ use crate::image::classify::Classification;
 use crate::image::split::Split;
 use crate::image::{self, Opened, Part};
 use crate::initrd::Limits;
+use crate::packages::stored_bytes;
 use crate::ram::{Facts, Machine, Packing};
-use crate::tree::display;
+use crate::tree::{Tree, display};
 use crate::{btrfs, squashfs};
 
 /// Something about a conversion that the user should know.
@@ -105,6 +106,17 @@ pub struct New {
     pub runtime: RuntimeFacts,
     /// What the RAM model has to know: the image is read as it was written, so that `inspect` says the same.
     pub facts: Facts,
+    /// The system as the image holds it; `None` if the runtime is in a file of its own.
+    pub system: Option<Stored>,
+}
+
+/// A system in an image.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its files.
+    pub tree: Tree,
+    /// Bytes of the image that hold the content of each inode, by number.
+    pub bytes: Vec<f64>,
 }
 
 /// What a conversion did, or would do.
@@ -172,6 +184,9 @@ pub(super) fn done(
         front_end: front_end(request, &prepared, &built),
         runtime: built.facts,
         facts,
+        system: stored_bytes(&image)
+            .filter(|_| !image.apart)
+            .map(|bytes| Stored { tree: image.system, bytes }),
     };
     let less = less_memory(request, &prepared, &built, &new.facts)?;
     let built_notes = built.notes;

@@ -113,6 +113,23 @@ fn basis(image: &Opened) -> (Basis, u64) {
     }
 }
 
+/// Bytes of the image that hold the content of each inode of its system, by number; `None` if all files share one
+/// compressed stream, in which no file has a size of its own.
+#[must_use]
+pub fn stored_bytes(image: &Opened) -> Option<Vec<f64>> {
+    let (basis, _) = basis(image);
+    if basis == Basis::Segments {
+        return None;
+    }
+    let mut all = vec![0.0; image.system.inodes.len()];
+    for id in image.system.walk().map(|entry| entry.id) {
+        if let Node::Regular(content) = &image.system.inode(id).node {
+            all[id.0 as usize] = stored(image, basis, id, content);
+        }
+    }
+    Some(all)
+}
+
 /// Bytes of the image that hold the content of the inode `id`.
 fn stored(image: &Opened, basis: Basis, id: InodeId, content: &Content) -> f64 {
     match (basis, &image.initrd) {
@@ -185,5 +202,6 @@ mod tests {
         assert_eq!(accounts.no_package.bytes, sizes.sum::<u64>());
         assert_eq!(accounts.no_package.stored_bytes() + accounts.structures, image.size());
         assert!(accounts.no_package.bytes > 0);
+        assert_eq!(stored_bytes(&image), None);
     }
 }

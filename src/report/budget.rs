@@ -50,8 +50,14 @@ pub(super) fn sentence(budget: &Budget) -> String {
             format!("{} ({} bytes)", units::size(budget.limit), units::grouped(budget.limit)),
         )
     };
-    let relation = if budget.kept { "is within" } else { "exceeds" };
-    format!("{name} {actual} {relation} the limit of {limit}")
+    // How much may still come shows how near the next failure is.
+    let left = budget.limit.saturating_sub(budget.actual);
+    let left = if budget.what == "ram" { units::mebibytes_down(left) } else { units::size(left) };
+    if budget.kept {
+        format!("{name} {actual} is within the limit of {limit}: {left} left")
+    } else {
+        format!("{name} {actual} exceeds the limit of {limit}")
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::digest::{Digest, verdict};
 use super::document::visible;
 use super::markdown::escape;
-use super::{Exporter, Report, markup};
+use super::{Exporter, Matrix, Report, markup};
 use crate::error::Error;
 
 /// Markdown for a comment on a pull request: at most [`LINES`] lines, details folded.
@@ -136,12 +136,15 @@ impl Exporter for Junit {
     }
 }
 
-/// CSV (RFC 4180): one row a figure, in bytes.
+/// CSV (RFC 4180): one row a figure, in bytes; of several images one row an image.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Csv;
 
 impl Exporter for Csv {
     fn export(&self, report: &Report) -> Result<String, Error> {
+        if let Report::Matrix(matrix) = report {
+            return Ok(self::matrix(matrix));
+        }
         let digest = Digest::of(report);
         let mut out = String::from("image,kind,name,bytes_before,bytes_after\r\n");
         let number = |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| bytes.to_string());
@@ -157,6 +160,32 @@ impl Exporter for Csv {
         }
         Ok(out)
     }
+}
+
+/// One row an image.
+fn matrix(matrix: &Matrix) -> String {
+    let mut out = String::from(
+        "image,exit_code,message,verdict,distribution,bytes_before,bytes_after,ram_bytes_before,ram_bytes_after,new,sha256\r\n",
+    );
+    let text = |text: &Option<String>| text.as_deref().map_or_else(String::new, field);
+    let number = |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| bytes.to_string());
+    for row in &matrix.images {
+        let cells = [
+            field(&row.image),
+            row.exit_code.to_string(),
+            text(&row.message),
+            text(&row.verdict),
+            text(&row.distribution),
+            number(row.size),
+            number(row.new_size),
+            number(row.ram.map(|ram| ram.value)),
+            number(row.new_ram.map(|ram| ram.value)),
+            text(&row.new),
+            text(&row.sha256),
+        ];
+        out.push_str(&format!("{}\r\n", cells.join(",")));
+    }
+    out
 }
 
 /// Text of an image as one field: quoted where it has to be, and nothing that a spreadsheet takes for a formula.

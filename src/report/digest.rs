@@ -111,14 +111,12 @@ impl Digest {
                     |minimum| format!("boots with {} and more", super::units::mebibytes(minimum.value)),
                 ),
             }),
-            Report::History(report) => {
-                let mut before: Option<&super::HistoryEntry> = None;
-                for entry in &report.entries {
-                    digest.metric("image", &entry.name, before.map(|before| before.size), Some(entry.size));
-                    digest.metric("ram", &entry.name, before.and_then(|before| before.ram), entry.ram);
-                    before = Some(entry);
-                }
-            }
+            Report::History(report) => digest.history(report),
+            Report::Matrix(report) => digest.checks.extend(report.images.iter().map(|row| Check {
+                name: row.image.clone(),
+                good: row.exit_code == 0,
+                text: format!("{}: {}", row.image, row.message.as_deref().unwrap_or("done")),
+            })),
             Report::Packages { report, .. } => {
                 for package in &report.packages {
                     digest.metric("package", &package.name, None, Some(package.usage.image_bytes));
@@ -162,6 +160,15 @@ impl Digest {
         }
     }
 
+    fn history(&mut self, report: &super::History) {
+        let mut before: Option<&super::HistoryEntry> = None;
+        for entry in &report.entries {
+            self.metric("image", &entry.name, before.map(|before| before.size), Some(entry.size));
+            self.metric("ram", &entry.name, before.and_then(|before| before.ram), entry.ram);
+            before = Some(entry);
+        }
+    }
+
     fn verification(&mut self, report: &super::Verification) {
         self.checks.push(Check {
             name: "same system".into(),
@@ -169,10 +176,7 @@ impl Digest {
             text: self.title.trim_start_matches(['✓', '✗', ' ']).to_owned(),
         });
         self.title = report.new.clone();
-        let missing = report.missing.iter().map(|item| format!("missing: {}", item.path));
-        let unexpected = report.unexpected.iter().map(|item| format!("not in the original: {}", item.path));
-        let changed = report.changed.iter().map(|changed| format!("different: {}", changed.path));
-        self.facts.extend(missing.chain(unexpected).chain(changed));
+        self.facts.extend(super::pages::differences(report));
     }
 
     fn difference(&mut self, report: &super::Difference) {
@@ -218,16 +222,14 @@ pub(super) fn package_counts(packages: &PackageDifferences) -> String {
     )
 }
 
-/// How the paths differ, in words.
+/// How the paths differ, in words: the sums that JSON has.
 pub(super) fn path_counts(counts: &super::Counts) -> String {
-    format!(
-        "{} changed, {} added, {} removed, {} renamed, {} of another version",
-        grouped(counts.changed),
-        grouped(counts.added),
-        grouped(counts.removed),
-        grouped(counts.renamed),
-        grouped(counts.replaced)
-    )
+    let mut text = format!("{} added, {} removed", grouped(counts.added), grouped(counts.removed));
+    if counts.replaced > 0 {
+        text.push_str(&format!(" ({} of each: another version of the same file)", grouped(counts.replaced)));
+    }
+    text.push_str(&format!(", {} changed, {} renamed", grouped(counts.changed), grouped(counts.renamed)));
+    text
 }
 
 /// `3 checks passed`, or `1 of 3 checks failed`.

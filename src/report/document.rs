@@ -153,6 +153,8 @@ pub struct RamCurve {
     pub minimum: Option<u64>,
     /// Whether `minimum` was measured.
     pub measured: bool,
+    /// The minimum by the model, in bytes.
+    pub computed: u64,
     /// The minimum in bytes for numbers of possible CPUs.
     pub by_cpus: Vec<(u32, u64)>,
     /// Moments: name, bytes in use by the model, bytes measured.
@@ -221,6 +223,17 @@ pub enum Block {
         caption: String,
         /// The bars.
         bars: Vec<Bar>,
+    },
+    /// What follows in this section are the figures of its chart: a page folds them.
+    Figures,
+    /// A value over time.
+    Trend {
+        /// What it shows.
+        caption: String,
+        /// Whether the values are bytes of memory, not of a file.
+        memory: bool,
+        /// Names of the images with their values, the oldest first.
+        points: Vec<(String, Option<u64>)>,
     },
     /// Memory over the boot, on one scale.
     Ram {

@@ -33,11 +33,22 @@ impl Limit {
     }
 }
 
+/// The limits on growth.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Of the image, its parts and its packages.
+    pub size: Limit,
+    /// Of the minimum RAM; percentages are of the old minimum.
+    pub ram: Limit,
+}
+
 /// The sizes of an image that are compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Bytes of the file.
     pub image: u64,
+    /// Time of the newest file of the system in seconds since 1970.
+    pub newest_time: Option<i64>,
     /// The minimum RAM in bytes, if it is known.
     pub ram: Option<u64>,
     /// The parts of the file.
@@ -66,6 +77,7 @@ impl From<&Inspection> for Sizes {
         }
         Self {
             image: report.image.size,
+            newest_time: report.image.newest_time,
             ram: minimum(report.ram.as_ref()),
             parts: parts(&report.image.parts),
             packages: Some(packages),
@@ -85,6 +97,7 @@ impl Sizes {
         };
         let sizes = |side: &super::Side, packages| Self {
             image: side.image.size,
+            newest_time: side.image.newest_time,
             ram: minimum(side.ram.as_ref()),
             parts: parts(&side.image.parts),
             packages,
@@ -107,8 +120,9 @@ impl Sizes {
             Err(error) => error,
         };
         match serde_json::from_str::<Conversion>(&text) {
-            Ok(Conversion { new: Some(new), ram_after, .. }) => Ok(Self {
+            Ok(Conversion { old, new: Some(new), ram_after, .. }) => Ok(Self {
                 image: new.size,
+                newest_time: old.newest_time,
                 ram: minimum(ram_after.as_ref()),
                 parts: parts(&new.parts),
                 packages: None,
@@ -122,26 +136,20 @@ impl Sizes {
 
 /// Compares `new` with the baseline `old`, which is in the file `baseline`.
 #[must_use]
-pub fn compare(baseline: String, old: &Sizes, new: &Sizes, limit: Limit) -> Growth {
+pub fn compare(baseline: String, old: &Sizes, new: &Sizes, limits: Limits) -> Growth {
     let mut changes = Vec::new();
     let add = |changes: &mut Vec<Grown>, subject, name: &str, (was, is): (u64, u64)| {
         if was != is {
-            let exceeded = limit.exceeded(was, is, old.image);
+            let exceeded = limits.size.exceeded(was, is, old.image);
             changes.push(Grown { subject, name: name.to_owned(), old: was, new: is, exceeded });
         }
     };
     add(&mut changes, Subject::Image, "", (old.image, new.image));
-    if let (Some(was), Some(is)) = (old.ram, new.ram) {
-        // Shown only: --max-ram limits it.
-        if was != is {
-            changes.push(Grown {
-                subject: Subject::Ram,
-                name: String::new(),
-                old: was,
-                new: is,
-                exceeded: false,
-            });
-        }
+    if let (Some(was), Some(is)) = (old.ram, new.ram)
+        && was != is
+    {
+        let exceeded = limits.ram.exceeded(was, is, was);
+        changes.push(Grown { subject: Subject::Ram, name: String::new(), old: was, new: is, exceeded });
     }
     for (name, sizes) in both(&old.parts, &new.parts) {
         add(&mut changes, Subject::Part, name, sizes);
@@ -153,7 +161,14 @@ pub fn compare(baseline: String, old: &Sizes, new: &Sizes, limit: Limit) -> Grow
     }
     // Stable: the image and its RAM stay first, equal changes in the order of names.
     changes.sort_by_key(|change| (change.subject as u8, std::cmp::Reverse(change.old.abs_diff(change.new))));
-    Growth { baseline, max_percent: limit.percent, max_bytes: limit.bytes, changes }
+    Growth {
+        baseline,
+        max_percent: limits.size.percent,
+        max_bytes: limits.size.bytes,
+        max_ram_percent: limits.ram.percent,
+        max_ram_bytes: limits.ram.bytes,
+        changes,
+    }
 }
 
 /// The names of both maps with the sizes in each, 0 where a name is missing.
@@ -192,10 +207,13 @@ pub(super) fn sentence(change: &Grown) -> String {
     format!("{what} {verb} by {} ({percent}) to {}", shown(by), shown(change.new))
 }
 
-/// The limit in words: `1% and 1.0 MB`.
-pub(super) fn limit(growth: &Growth) -> String {
-    let percent = growth.max_percent.map(|percent| format!("{percent}%"));
-    let bytes = growth.max_bytes.map(size);
+/// The limit of what `subject` is in words: `1% and 1.0 MB`; empty if there is none.
+fn limit(growth: &Growth, subject: Subject) -> String {
+    let (percent, bytes) = match subject {
+        Subject::Ram => (growth.max_ram_percent, growth.max_ram_bytes.map(mebibytes)),
+        _ => (growth.max_percent, growth.max_bytes.map(size)),
+    };
+    let percent = percent.map(|percent| format!("{percent}%"));
     percent.into_iter().chain(bytes).collect::<Vec<_>>().join(" and ")
 }
 
@@ -221,7 +239,7 @@ pub(super) fn exceeded(growth: &Growth) -> Vec<(String, String)> {
                 Subject::Part => format!("growth of part {}", change.name),
                 Subject::Package => format!("growth of package {}", change.name),
             };
-            let mut text = format!("{}, more than {}", sentence(change), limit(growth));
+            let mut text = format!("{}, more than {}", sentence(change), limit(growth, change.subject));
             if change.subject != Subject::Package && !causes.is_empty() {
                 text.push_str(&format!("; packages that grew: {causes}"));
             }
@@ -232,10 +250,18 @@ pub(super) fn exceeded(growth: &Growth) -> Vec<(String, String)> {
 
 /// The growth of the whole in a sentence, for a report without an exceeded limit.
 pub(super) fn summary(growth: &Growth) -> String {
-    let image = growth.changes.iter().find(|change| change.subject == Subject::Image);
-    let text = image.map_or_else(|| "the image has the same size".to_owned(), sentence);
-    let limit = limit(growth);
-    if limit.is_empty() { text } else { format!("{text}; growth is within {limit}") }
+    let found = |subject| growth.changes.iter().find(|change| change.subject == subject).map(sentence);
+    let mut text = found(Subject::Image).unwrap_or_else(|| "the image has the same size".to_owned());
+    let within = limit(growth, Subject::Image);
+    if !within.is_empty() {
+        text.push_str(&format!("; growth is within {within}"));
+    }
+    let within = limit(growth, Subject::Ram);
+    if !within.is_empty() {
+        let ram = found(Subject::Ram).unwrap_or_else(|| "the minimum RAM is the same".to_owned());
+        text.push_str(&format!("; {ram}; its growth is within {within}"));
+    }
+    text
 }
 
 /// Fails with everything that grew by more than what is allowed.
@@ -258,12 +284,31 @@ mod tests {
             ram: Some(image * 3),
             parts: [("squashfs".to_owned(), image - 10)].into(),
             packages: Some(packages.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect()),
+            ..Sizes::default()
         }
     }
 
     #[test]
+    fn ram_has_a_limit_of_its_own() {
+        let with = |ram: u64| Sizes { ram: Some(ram << 20), ..sizes(50_000_000, &[]) };
+        let limit = |bytes: u64| Limits {
+            ram: Limit { percent: Some(1.0), bytes: Some(bytes << 20) },
+            ..Limits::default()
+        };
+        let grown = |bytes| compare("base.json".into(), &with(216), &with(228), limit(bytes));
+        let error = check(Some(&grown(8))).unwrap_err().to_string();
+        assert_eq!(error, "the minimum RAM grew by 12 MiB (+5.6%) to 228 MiB, more than 1% and 8 MiB");
+        assert!(grown(12).kept());
+        assert_eq!(
+            summary(&grown(12)),
+            "the image has the same size; the minimum RAM grew by 12 MiB (+5.6%) to 228 MiB; its growth is within 1% and 12 MiB"
+        );
+    }
+
+    #[test]
     fn growth_fails_only_beyond_both_limits_and_names_the_package() {
-        let limit = Limit { percent: Some(1.0), bytes: Some(1_000_000) };
+        let size = Limit { percent: Some(1.0), bytes: Some(1_000_000) };
+        let limit = Limits { size, ram: Limit::default() };
         let old = sizes(50_000_000, &[("libc6", 1_000_000), ("gone", 20)]);
         let new = sizes(53_000_000, &[("libc6", 1_000_500), ("big", 3_000_000)]);
         let growth = compare("base.json".into(), &old, &new, limit);
@@ -296,14 +341,10 @@ mod tests {
         let grown = sizes(503_000_000, &[("big", 3_000_000)]);
         assert!(compare("base.json".into(), &large, &grown, limit).kept());
         // Without limits nothing fails.
-        assert!(compare("base.json".into(), &old, &new, Limit::default()).kept());
+        assert!(compare("base.json".into(), &old, &new, Limits::default()).kept());
         // Shrinking never fails.
-        assert!(
-            compare("base.json".into(), &new, &old, Limit { percent: Some(0.0), bytes: None }).changes[0].new
-                < 53_000_000
-        );
-        assert!(
-            check(Some(&compare("b".into(), &old, &old, Limit { percent: Some(0.0), bytes: None }))).is_ok()
-        );
+        let none = Limits { size: Limit { percent: Some(0.0), bytes: None }, ..Limits::default() };
+        assert!(compare("base.json".into(), &new, &old, none).changes[0].new < 53_000_000);
+        assert!(check(Some(&compare("b".into(), &old, &old, none))).is_ok());
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::{Growth, SCHEMA_VERSION, Tool};
-use super::document::{Bar, Block, Cell, Document, Table, Tile, Tone};
-use super::growth::{self, Limit, Sizes};
-use super::units::{change, count, delta, mebibytes, size};
+use super::document::{Block, Cell, Document, Table, Tile, Tone};
+use super::growth::{self, Limits, Sizes};
+use super::units::{change, count, delta, mebibytes, size, time};
 
 /// Images in the order of time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct History {
 pub struct HistoryEntry {
     /// Its name: that of the file with its report.
     pub name: String,
+    /// Time of the newest file of the system in seconds since 1970, if the report has it.
+    #[serde(default)]
+    pub newest_time: Option<i64>,
     /// Bytes of the image.
     pub size: u64,
     /// The minimum RAM in bytes, if it is known.
@@ -43,10 +46,11 @@ impl History {
             .zip(before)
             .map(|((name, sizes), before)| HistoryEntry {
                 name: name.clone(),
+                newest_time: sizes.newest_time,
                 size: sizes.image,
                 ram: sizes.ram,
                 growth: before
-                    .map(|(before, old)| growth::compare(before.clone(), old, sizes, Limit::default())),
+                    .map(|(before, old)| growth::compare(before.clone(), old, sizes, Limits::default())),
             })
             .collect();
         Self { schema_version: SCHEMA_VERSION, tool: Tool::default(), entries }
@@ -67,17 +71,25 @@ impl History {
             }
             page.blocks.push(Block::Tiles(tiles));
         }
-        page.section("Size over time");
-        page.blocks.push(Block::Bars {
-            caption: "The image files, on one scale".into(),
-            bars: self
-                .entries
-                .iter()
-                .map(|entry| Bar { label: entry.name.clone(), parts: vec![("image".into(), entry.size)] })
-                .collect(),
+        page.section("Over time");
+        let points = |value: fn(&HistoryEntry) -> Option<u64>| {
+            self.entries.iter().map(|entry| (entry.name.clone(), value(entry))).collect()
+        };
+        page.blocks.push(Block::Trend {
+            caption: "Size of the image file (the axis does not start at 0)".into(),
+            memory: false,
+            points: points(|entry| Some(entry.size)),
         });
-        let columns = ["image", ">size", ">change", ">minimum RAM", ">change", "packages that grew the most"];
-        let mut table = Table::new("Size over time", &columns);
+        if self.entries.iter().any(|entry| entry.ram.is_some()) {
+            page.blocks.push(Block::Trend {
+                caption: "Minimum RAM (the axis does not start at 0)".into(),
+                memory: true,
+                points: points(|entry| entry.ram),
+            });
+        }
+        let columns =
+            ["image", "date", ">size", ">change", ">minimum RAM", ">change", "packages that grew the most"];
+        let mut table = Table::new("Over time", &columns);
         let mut before: Option<&HistoryEntry> = None;
         for entry in &self.entries {
             let by = |was: Option<u64>, is: Option<u64>| match (was, is) {
@@ -86,6 +98,8 @@ impl History {
             };
             table.row([
                 entry.name.clone().into(),
+                // The day is enough; the time of day is in the JSON.
+                entry.newest_time.map_or_else(String::new, |at| time(at).chars().take(10).collect()).into(),
                 size(entry.size).into(),
                 by(before.map(|before| before.size), Some(entry.size)),
                 entry.ram.map_or_else(String::new, mebibytes).into(),

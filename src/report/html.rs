@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::band::{Band, Mark};
 use super::charts;
-use super::digest::{self, Digest};
+use super::data::Directory;
 use super::document::{Align, Bar, Block, Cell, Document, MACHINES, RamCurve, Table, Tile, Tone, visible};
 use super::markup::escape;
 use super::{Exporter, Report, units};
@@ -13,6 +14,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Html;
 
+/// Directories and files that the table of a treemap has.
+const DIRECTORIES: usize = 100;
 /// Rows of a table that are always shown, when it has more than a few beyond them.
 const ROWS: usize = 15;
 
@@ -35,44 +38,85 @@ impl Exporter for Html {
             style = include_str!("style.css"),
             subtitle = escape(&document.subtitle)
         );
-        let digest = Digest::of(report);
-        band(&digest, &mut out);
-        contents(&document, &mut out);
-        let (mut open, mut section, mut number) = ("", "", 0);
-        for block in &document.blocks {
-            match block {
-                Block::Section(title) | Block::Folded(title) => {
-                    number += 1;
-                    let _ = write!(out, "{open}<section id=\"s{number}\">");
-                    open = if matches!(block, Block::Folded(_)) {
-                        let _ = writeln!(out, "<details><summary><h2>{}</h2></summary>", escape(title));
-                        "</details></section>\n"
-                    } else {
-                        let _ = writeln!(out, "<h2>{}</h2>", escape(title));
-                        "</section>\n"
-                    };
-                    section = title;
-                }
-                Block::Tiles(list) => tiles(list, &mut out),
-                // The band says it.
-                Block::Verdict { text, .. } if digest.checks.iter().any(|check| check.text == *text) => {}
-                other => {
-                    if open.is_empty() {
-                        out.push_str("<section>\n");
-                        open = "</section>\n";
-                    }
-                    render(other, section, &mut out);
-                }
+        let band = Band::of(report, &document);
+        if let Some(band) = &band {
+            self::band(band, &document, &mut out);
+        }
+        // Of the answer the band has everything but the tiles.
+        let told = band.as_ref().is_some_and(|band| band.answer);
+        let answer = document.answer.filter(|_| told).unwrap_or(0).min(document.blocks.len());
+        let (answer, rest) = document.blocks.split_at(answer);
+        for block in answer {
+            if let Block::Tiles(list) = block {
+                tiles(list, &mut out);
             }
         }
-        out.push_str(open);
+        contents(&document, &mut out);
+        let mut page = Page { out, title: String::new(), number: 0, open: Vec::new() };
+        for block in rest {
+            match block {
+                Block::Verdict { .. } if band.is_some() => {}
+                other => page.block(other),
+            }
+        }
+        page.close(0);
         let _ = write!(
-            out,
+            page.out,
             "<footer>{} {}</footer>\n</main>\n</body>\n</html>\n",
             env!("CARGO_PKG_NAME"),
             env!("CARGO_PKG_VERSION")
         );
-        Ok(out)
+        Ok(page.out)
+    }
+}
+
+/// A page while it is written.
+struct Page {
+    out: String,
+    /// The section's heading.
+    title: String,
+    /// The section's number.
+    number: usize,
+    /// The end tags of what is open.
+    open: Vec<&'static str>,
+}
+
+impl Page {
+    /// Closes elements until `left` are open.
+    fn close(&mut self, left: usize) {
+        while self.open.len() > left {
+            self.out.push_str(self.open.pop().unwrap_or_default());
+        }
+    }
+
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Section(title) | Block::Folded(title) => {
+                self.close(0);
+                self.number += 1;
+                self.title.clone_from(title);
+                let _ = write!(self.out, "<section id=\"s{}\">", self.number);
+                if matches!(block, Block::Folded(_)) {
+                    let _ = writeln!(self.out, "<details><summary><h2>{}</h2></summary>", escape(title));
+                    self.open.push("</details></section>\n");
+                } else {
+                    let _ = writeln!(self.out, "<h2>{}</h2>", escape(title));
+                    self.open.push("</section>\n");
+                }
+            }
+            Block::Tiles(list) => tiles(list, &mut self.out),
+            Block::Figures => {
+                self.out.push_str("<details class=\"figures\"><summary>Figures</summary>\n");
+                self.open.push("</details>\n");
+            }
+            other => {
+                if self.open.is_empty() {
+                    self.out.push_str("<section>\n");
+                    self.open.push("</section>\n");
+                }
+                render(other, &self.title, self.number, &mut self.out);
+            }
+        }
     }
 }
 
@@ -91,33 +135,51 @@ fn heading(title: &str) -> String {
     title.split(" → ").map(part).collect::<Vec<_>>().join(" → ")
 }
 
-/// The answer across the page: what holds and what fails. Without a limit there is nothing to judge.
-fn band(digest: &Digest, out: &mut String) {
-    if digest.checks.is_empty() {
-        return;
-    }
-    let class = if digest.good() { "holds" } else { "fails" };
+/// The answer across the page: the verdict, and what it rests on.
+fn band(band: &Band, document: &Document, out: &mut String) {
+    let class = |mark| match mark {
+        Mark::Good => "holds",
+        Mark::Bad | Mark::Warning => "fails",
+        Mark::Neutral => "open",
+    };
+    let sign = |mark| match mark {
+        Mark::Good => "<span class=\"good\">✓</span> ",
+        Mark::Bad => "<span class=\"bad\">✗</span> ",
+        Mark::Warning => "<span class=\"bad\">⚠</span> ",
+        Mark::Neutral => "",
+    };
     let _ = writeln!(
         out,
-        "<div class=\"band {class}\" role=\"status\"><strong>{}</strong>\n<ul>",
-        escape(&digest::verdict(&digest.checks))
+        "<div class=\"band {}\" role=\"status\"><strong>{}{}</strong>\n<dl>",
+        class(band.mark),
+        sign(band.mark),
+        escape(&band.headline)
     );
-    let (good, wrong): (Vec<_>, Vec<_>) = digest.checks.iter().partition(|check| check.good);
-    for check in wrong.into_iter().chain(good) {
-        let (mark, class) = if check.good { ("✓", "good") } else { ("✗", "bad") };
-        let _ = writeln!(out, "<li><span class=\"{class}\">{mark}</span> {}</li>", escape(&check.text));
+    for row in &band.rows {
+        let text = escape(&row.text);
+        let section = row.section.and_then(|name| titles(document).position(|title| title == name));
+        let text = match section {
+            _ if row.code => format!("<code>{text}</code>"),
+            Some(number) => format!("<a href=\"#s{}\">{text}</a>", number + 1),
+            None => text,
+        };
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}{text}</dd>", escape(&row.name), sign(row.mark));
     }
-    out.push_str("</ul></div>\n");
+    out.push_str("</dl></div>\n");
+}
+
+/// The headings, in order.
+fn titles(document: &Document) -> impl Iterator<Item = &str> {
+    document.blocks.iter().filter_map(|block| match block {
+        Block::Section(title) | Block::Folded(title) => Some(title.as_str()),
+        _ => None,
+    })
 }
 
 /// Links to the sections.
 fn contents(document: &Document, out: &mut String) {
-    let titles = document.blocks.iter().filter_map(|block| match block {
-        Block::Section(title) | Block::Folded(title) => Some(title),
-        _ => None,
-    });
     let links: Vec<String> = (1..)
-        .zip(titles)
+        .zip(titles(document))
         .map(|(number, title): (u32, _)| format!("<a href=\"#s{number}\">{}</a>", escape(title)))
         .collect();
     if links.len() > 2 {
@@ -125,9 +187,9 @@ fn contents(document: &Document, out: &mut String) {
     }
 }
 
-fn render(block: &Block, section: &str, out: &mut String) {
+fn render(block: &Block, section: &str, number: usize, out: &mut String) {
     match block {
-        Block::Section(_) | Block::Folded(_) | Block::Tiles(_) => {}
+        Block::Section(_) | Block::Folded(_) | Block::Tiles(_) | Block::Figures => {}
         Block::Text(cell) => {
             let _ = writeln!(out, "<p{}>{}</p>", class(cell.tone), escape(&cell.text));
         }
@@ -163,24 +225,51 @@ fn render(block: &Block, section: &str, out: &mut String) {
         }
         Block::Bars { caption, bars } => self::bars(caption, bars, out),
         Block::Ram { caption, curves } => ram(caption, curves, out),
-        Block::Treemap { caption, root } => {
+        Block::Trend { caption, memory, points } => {
             let _ = writeln!(
                 out,
                 "<figure><figcaption>{}</figcaption>{}</figure>",
                 escape(caption),
-                charts::treemap(root)
+                charts::trend(points, *memory)
             );
-            let mut rows = Table::new("The largest directories", &["directory", ">files", ">size"]);
-            for directory in root.directories.iter().take(12) {
-                rows.row([
-                    format!("/{}", directory.name).into(),
-                    units::grouped(directory.files).into(),
-                    units::size(directory.bytes).into(),
-                ]);
-            }
-            table(&rows, "", out);
+        }
+        Block::Treemap { caption, root } => treemap(caption, root, number, out),
+    }
+}
+
+fn treemap(caption: &str, root: &Directory, number: usize, out: &mut String) {
+    let _ = writeln!(
+        out,
+        "<figure><figcaption>{} Choose a directory to look inside.</figcaption>{}</figure>",
+        escape(caption),
+        charts::treemap(root, number)
+    );
+    let mut largest: Vec<(String, &Directory)> = Vec::new();
+    let mut open = vec![(String::new(), root)];
+    while let Some((path, directory)) = open.pop() {
+        for child in &directory.directories {
+            let path = format!("{path}/{}", child.name);
+            open.push((path.clone(), child));
+            largest.push((path, child));
         }
     }
+    let (image, compared) = (root.image_bytes.is_some(), root.old_bytes.is_some());
+    largest.sort_by(|a, b| charts::weight(b.1).cmp(&charts::weight(a.1)).then_with(|| a.0.cmp(&b.0)));
+    let mut columns = vec!["path", ">files", ">unpacked"];
+    columns.extend(image.then_some(">in the image"));
+    columns.extend(compared.then_some(">change"));
+    let mut rows = Table::new("The largest directories and files", &columns);
+    for (path, directory) in largest.into_iter().take(DIRECTORIES) {
+        let mut row: Vec<Cell> =
+            vec![path.into(), units::grouped(directory.files).into(), units::size(directory.bytes).into()];
+        row.extend(directory.image_bytes.map(|bytes| units::size(bytes).into()));
+        let before = charts::weight_before(directory);
+        row.extend(before.map(|old| units::delta(old, charts::weight(directory)).into()));
+        rows.rows.push(row);
+    }
+    out.push_str("<details class=\"figures\"><summary>Figures</summary>\n");
+    table(&rows, "", out);
+    out.push_str("</details>\n");
 }
 
 fn tiles(tiles: &[Tile], out: &mut String) {
@@ -304,42 +393,58 @@ fn bars(caption: &str, bars: &[Bar], out: &mut String) {
         units::size(longest / 2),
         units::size(longest)
     );
+    // The colour of a part is the same in all bars; with one bar the legend says how large each is.
     out.push_str("<ul class=\"legend\">");
     for name in &names {
-        let _ = write!(out, "<li><span class=\"swatch c{}\"></span>{}</li>", colour(name), escape(name));
+        let value = match bars {
+            [bar] => bar.parts.iter().find(|part| part.0 == *name).map(|part| units::size(part.1)),
+            _ => None,
+        };
+        let value = value.map_or_else(String::new, |value| format!(" {value}"));
+        let _ =
+            write!(out, "<li><span class=\"swatch c{}\"></span>{}{value}</li>", colour(name), escape(name));
     }
     out.push_str("</ul></figure>\n");
 }
 
 fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
     let top = charts::ram_top(curves);
-    let _ = writeln!(
+    let _ = write!(
         out,
-        "<figure><figcaption>Minimum RAM against the memory of machines (logarithmic), for numbers of possible CPUs</figcaption>{}</figure>",
+        "<figure><figcaption>Minimum RAM for numbers of possible CPUs, against the memory of machines (logarithmic)</figcaption>{}<ul class=\"legend\">",
         charts::machines(curves)
     );
-    let _ = writeln!(out, "<figure><figcaption>{}</figcaption><div class=\"panels\">", escape(caption));
+    // A single image has nothing before it.
+    let class = |i: usize| if i == 0 && curves.len() > 1 { "before" } else { "after" };
     for (i, curve) in curves.iter().enumerate() {
-        // A single image has nothing before it.
-        let colour = if i == 0 && curves.len() > 1 { "before" } else { "after" };
-        let _ =
-            writeln!(out, "<div><h3>{}</h3>{}</div>", escape(&curve.label), charts::ram(curve, top, colour));
+        let _ = write!(out, "<li><span class=\"swatch {}\"></span>{}</li>", class(i), escape(&curve.label));
     }
-    out.push_str("</div></figure>\n");
-    let mut columns = vec!["machine"];
-    let labels: Vec<String> = curves.iter().map(|curve| visible(&curve.label)).collect();
-    columns.extend(labels.iter().map(String::as_str));
+    if curves.iter().any(|curve| curve.measured) {
+        out.push_str("<li><span class=\"swatch line\"></span>measured</li>");
+    }
+    out.push_str("</ul></figure>\n");
+    let columns: Vec<&str> = std::iter::once("machine").chain(MACHINES.map(|(_, name)| name)).collect();
     let mut rows = Table::new("Which machines boot", &columns);
-    for (bytes, name) in MACHINES {
-        let mut row = vec![Cell::from(name)];
-        row.extend(curves.iter().map(|curve| match curve.minimum {
-            Some(minimum) if bytes >= minimum => Cell::toned("✓ boots", Tone::Good),
-            Some(_) => Cell::toned("✗ too small", Tone::Bad),
+    for curve in curves {
+        let mut row = vec![Cell::from(visible(&curve.label))];
+        row.extend(MACHINES.iter().map(|(bytes, _)| match curve.minimum {
+            Some(minimum) if *bytes >= minimum => Cell::toned("✓ yes", Tone::Good),
+            Some(_) => Cell::toned("✗ no", Tone::Bad),
             None => Cell::dim("not known"),
         }));
         rows.rows.push(row);
     }
     table(&rows, "", out);
+    let _ = writeln!(out, "<figure><figcaption>{}</figcaption><div class=\"panels\">", escape(caption));
+    for (i, curve) in curves.iter().enumerate() {
+        let _ = writeln!(
+            out,
+            "<div><h3>{}</h3>{}</div>",
+            escape(&curve.label),
+            charts::ram(curve, top, class(i))
+        );
+    }
+    out.push_str("</div></figure>\n");
 }
 
 fn class(tone: Tone) -> String {

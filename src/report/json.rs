@@ -4,7 +4,7 @@ use super::{Exporter, Report};
 use crate::error::Error;
 
 /// The JSON schemas of all results, by name.
-pub const SCHEMAS: [(&str, &str); 10] = [
+pub const SCHEMAS: [(&str, &str); 11] = [
     ("boot", include_str!("schema/boot.json")),
     ("conversion", include_str!("schema/conversion.json")),
     ("difference", include_str!("schema/difference.json")),
@@ -12,6 +12,7 @@ pub const SCHEMAS: [(&str, &str); 10] = [
     ("history", include_str!("schema/history.json")),
     ("inspection", include_str!("schema/inspection.json")),
     ("listing", include_str!("schema/listing.json")),
+    ("matrix", include_str!("schema/matrix.json")),
     ("min", include_str!("schema/min.json")),
     ("packages", include_str!("schema/packages.json")),
     ("verification", include_str!("schema/verification.json")),
@@ -31,6 +32,7 @@ impl Exporter for Json {
             Report::Boot(report) => serde_json::to_string_pretty(report),
             Report::Min(report) => serde_json::to_string_pretty(report),
             Report::History(report) => serde_json::to_string_pretty(report),
+            Report::Matrix(report) => serde_json::to_string_pretty(report),
             Report::Packages { report, .. } => serde_json::to_string_pretty(report),
         };
         text.map(|text| text + "\n")

@@ -60,7 +60,7 @@ fn render(block: &Block, out: &mut String) {
         Block::Diff { path, diff, truncated } => self::diff(path, diff, *truncated, out),
         Block::Console(lines) => fenced("", lines.iter().map(|line| visible(line)), out),
         // The tables next to the charts say the same.
-        Block::Bars { .. } => return,
+        Block::Bars { .. } | Block::Trend { .. } | Block::Figures => return,
         Block::Ram { curves, .. } => {
             out.push_str("| boots with |");
             MACHINES.iter().for_each(|(_, name)| out.push_str(&format!(" {name} |")));

@@ -1,6 +1,7 @@
 //! What people and machines read: [`from`] turns results into the data of [`data`], `pages` lays it out, and each
 //! exporter has a file.
 
+mod band;
 pub mod budget;
 mod charts;
 mod ci;
@@ -15,11 +16,12 @@ mod json;
 mod listing;
 mod markdown;
 mod markup;
+mod matrix;
+mod measured;
 mod packages;
 mod pages;
 mod saved;
 pub mod signs;
-mod squarify;
 mod terminal;
 mod text;
 pub mod units;
@@ -41,6 +43,8 @@ pub use html::Html;
 pub use json::{Json, SCHEMAS};
 pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
+pub use matrix::{Matrix, MatrixRow};
+pub use measured::{Measured, Which};
 pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
 pub use pages::written;
 pub use saved::{Saved, read_report};
@@ -64,6 +68,8 @@ pub enum Report<'a> {
     Min(&'a MinReport),
     /// Of `history`.
     History(&'a History),
+    /// Of several images.
+    Matrix(&'a Matrix),
     /// Of `packages`.
     Packages {
         /// What was found.
@@ -85,6 +91,7 @@ impl Report<'_> {
             Self::Boot(report) => pages::boot(report),
             Self::Min(report) => pages::min(report),
             Self::History(report) => report.document(),
+            Self::Matrix(report) => report.document(),
             Self::Packages { report, top } => report.document(*top),
         }
     }

@@ -51,7 +51,15 @@ const AFTER: Facts = Facts {
 };
 
 fn directory(name: &str, bytes: u64, files: u64, directories: Vec<Directory>) -> Directory {
-    Directory { name: name.into(), bytes, files, directories }
+    Directory {
+        name: name.into(),
+        bytes,
+        files,
+        image_bytes: Some(bytes / 4),
+        old_bytes: None,
+        old_image_bytes: None,
+        directories,
+    }
 }
 
 /// Directories like those of Debian's graphical installer.
@@ -112,8 +120,24 @@ fn directories() -> Directory {
     )
 }
 
+/// The same with what the old image had of it: by turns more, as much and less.
+fn compared(mut directory: Directory, turn: u64) -> Directory {
+    directory.old_bytes = Some(directory.bytes);
+    directory.old_image_bytes =
+        directory.image_bytes.map(|bytes| bytes / 100 * [130, 110, 100, 95, 60][turn as usize % 5]);
+    directory.directories =
+        (turn + 1..).zip(directory.directories).map(|(turn, child)| compared(child, turn)).collect();
+    directory
+}
+
 fn image(path: &str, size: u64, parts: &[(&str, u64, &str)]) -> ImageFile {
-    ImageFile { path: path.into(), size, parts: Part::list(size, parts.iter().copied()) }
+    ImageFile {
+        path: path.into(),
+        size,
+        parts: Part::list(size, parts.iter().copied()),
+        sha256: Some("a1".repeat(32)),
+        newest_time: Some(1_736_592_545),
+    }
 }
 
 fn old_image() -> ImageFile {
@@ -284,6 +308,8 @@ fn grown() -> Growth {
         baseline: "base.json".into(),
         max_percent: Some(1.0),
         max_bytes: Some(1_000_000),
+        max_ram_percent: None,
+        max_ram_bytes: Some(8 << 20),
         changes: vec![
             size(Subject::Image, "", 50_000_000, 54_214_656, true),
             size(Subject::Ram, "", 220 << 20, 224 << 20, false),
@@ -298,6 +324,7 @@ pub(crate) fn history() -> History {
     let sizes = |image: u64, ram: u64, packages: &[(&str, u64)]| growth::Sizes {
         image,
         ram: Some(ram << 20),
+        newest_time: Some(1_736_592_545),
         packages: Some(packages.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect()),
         ..growth::Sizes::default()
     };
@@ -305,6 +332,15 @@ pub(crate) fn history() -> History {
         ("2025-01".into(), sizes(50_000_000, 210, &[("bash", 700_000)])),
         ("2025-02".into(), sizes(54_000_000, 226, &[("bash", 710_000), ("libicu76", 3_990_000)])),
         ("2025-03".into(), sizes(53_000_000, 222, &[("bash", 710_000), ("libicu76", 2_990_000)])),
+    ])
+}
+
+pub(crate) fn matrix() -> Matrix {
+    let inspected = MatrixRow::from(&inspection());
+    Matrix::new(vec![
+        MatrixRow::from(&conversion()),
+        inspected,
+        MatrixRow::failed("broken\u{1b}[2J.img".into(), 3, "broken.img: unexpected end of <archive>".into()),
     ])
 }
 
@@ -369,7 +405,7 @@ pub(crate) fn difference() -> Difference {
         moved: vec![Moved { from: "usr/old".into(), to: "usr/new|name".into(), bytes: 12 }],
         folded: folded(),
         texts: vec![text_difference()],
-        tree: directories(),
+        tree: compared(directories(), 3),
         notes: vec!["text diffs: files up to 256 KiB".into()],
         budgets: budgets(),
         growth: Some(grown()),

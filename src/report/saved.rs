@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{BootReport, Conversion, Difference, Inspection, MinReport, PackageReport, Report, Verification};
+use super::{
+    BootReport, Conversion, Difference, Inspection, Matrix, MinReport, PackageReport, Report, Verification,
+};
 use crate::bytes::read_regular;
 use crate::error::Error;
 
@@ -24,6 +26,8 @@ pub enum Saved {
     Boot(Box<BootReport>),
     /// Of `boot --find-min`.
     Min(Box<MinReport>),
+    /// Of several images.
+    Matrix(Box<Matrix>),
     /// Of `packages`.
     Packages(Box<PackageReport>),
 }
@@ -68,6 +72,8 @@ impl Saved {
             Self::Min(Box::new(serde_json::from_value(value)?))
         } else if has("booted") {
             Self::Boot(Box::new(serde_json::from_value(value)?))
+        } else if has("images") {
+            Self::Matrix(Box::new(serde_json::from_value(value)?))
         } else if has("basis") {
             Self::Packages(Box::new(serde_json::from_value(value)?))
         } else {
@@ -85,6 +91,7 @@ impl Saved {
             Self::Verification(report) => Report::Verification(report),
             Self::Boot(report) => Report::Boot(report),
             Self::Min(report) => Report::Min(report),
+            Self::Matrix(report) => Report::Matrix(report),
             Self::Packages(report) => Report::Packages { report, top: usize::MAX },
         }
     }

@@ -140,6 +140,8 @@ impl Page {
             Block::Bars { bars, .. } => self.bars(bars),
             Block::Ram { curves, .. } => self.machines(curves),
             Block::Treemap { root, .. } => self.directories(root),
+            // The table with it says the same.
+            Block::Trend { .. } | Block::Figures => {}
         }
     }
 

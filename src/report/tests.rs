@@ -15,6 +15,7 @@ fn with_all(check: &mut dyn FnMut(&str, &Report)) {
     check("boot", &Report::Boot(&samples::boot(false)));
     check("min", &Report::Min(&samples::min()));
     check("history", &Report::History(&samples::history()));
+    check("matrix", &Report::Matrix(&samples::matrix()));
 }
 
 fn schema(name: &str) -> serde_json::Value {
@@ -157,6 +158,18 @@ fn contrast(a: &str, b: &str) -> f64 {
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
+/// What is seen of `top`, of which `part` is opaque, over `below`.
+fn over(top: &str, below: &str, part: f64) -> String {
+    let value = |colour: &str, at: usize| {
+        let digits = colour.trim_start_matches('#');
+        let digits: String =
+            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
+        f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+    };
+    let mixed = [0, 2, 4].map(|at| value(top, at) * part + value(below, at) * (1.0 - part));
+    format!("#{}", mixed.map(|value| format!("{:02x}", value.round() as u8)).concat())
+}
+
 #[test]
 fn every_text_of_a_page_has_enough_contrast() {
     let style = include_str!("style.css");
@@ -176,6 +189,23 @@ fn every_text_of_a_page_has_enough_contrast() {
                 let ratio = contrast(colour(text), colour(paper));
                 assert!(ratio >= 4.5, "{text} on {paper}: {ratio:.2} in {theme}");
             }
+        }
+        // Names in a treemap lie on a cell's colour, over that of its group, over the card. Print sets no opacities: 0.44
+        // is the largest.
+        let part = |name: &str| -> f64 {
+            let own = theme.split(';').find_map(|rule| rule.trim().strip_prefix(&format!("--{name}: ")));
+            own.map_or(0.44, |value| value.parse().unwrap())
+        };
+        let cells = (0..8).map(|i| format!("c{i}")).filter(|name| theme.contains(&format!("--{name}: ")));
+        let parts = cells.map(|name| {
+            over(colour(&name), &over(colour(&name), colour("card"), part("group")), part("cell"))
+        });
+        let changes = ["good", "bad", "soft"];
+        let changes =
+            changes.map(|name| over(colour(name), &over(colour("soft"), colour("card"), 0.12), part("two")));
+        for below in parts.chain(changes) {
+            let ratio = contrast(colour("ink"), &below);
+            assert!(ratio >= 4.5, "ink on {below}: {ratio:.2} in {theme}");
         }
     }
 }
@@ -347,6 +377,7 @@ fn what_people_read() {
     insta::assert_snapshot!("boot_failed", text(&Report::Boot(&samples::boot(false))));
     insta::assert_snapshot!("min", text(&Report::Min(&samples::min())));
     insta::assert_snapshot!("history", text(&Report::History(&samples::history())));
+    insta::assert_snapshot!("matrix", text(&Report::Matrix(&samples::matrix())));
     insta::assert_snapshot!(
         "conversion_markdown",
         Markdown.export(&Report::Conversion(&samples::conversion())).unwrap()

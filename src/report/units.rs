@@ -18,6 +18,12 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
+/// Memory in whole MiB, rounded down: what is left.
+#[must_use]
+pub fn mebibytes_down(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
 fn scaled(value: u64, step: u64, units: [&str; 5]) -> String {
     let mut unit = 0;
     let mut divisor = 1_u64;

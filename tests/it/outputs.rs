@@ -359,3 +359,123 @@ fn convert_verifies_before_the_image_appears() {
     let output = convert(&["--force", "--layout", "split"]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn each_image_is_converted_for_itself_into_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(path("sub")).unwrap();
+    std::fs::create_dir(path("out")).unwrap();
+    for name in ["a.gz", "b.img", "sub/a.gz"] {
+        std::fs::copy(tiny(), path(name)).unwrap();
+    }
+    std::fs::write(path("bad.img"), "no image").unwrap();
+    let each = |arguments: &[&str]| {
+        let mut command = btrsquash();
+        command.current_dir(dir.path()).args(["convert", "--front-end", "built-in", "--compression", "gzip"]);
+        command.args(arguments);
+        command
+    };
+    // Without --each they are the parts of one image, which a directory cannot be.
+    let (code, error) = said(&mut each(&["a.gz", "b.img", "-o", "out"]));
+    assert!(code == Some(2) && error.contains("--each"), "{error}");
+    let (code, error) = said(&mut each(&["--each", "a.gz", "b.img", "-o", "nowhere"]));
+    assert!(code == Some(2) && error.contains("existing directory"), "{error}");
+    let (code, error) = said(&mut each(&["--each", "a.gz", "sub/a.gz", "-o", "out"]));
+    assert!(code == Some(2) && error.contains("is named twice"), "{error}");
+    assert!(listed(&path("out")).is_empty());
+
+    let arguments = ["--each", "a.gz", "bad.img", "b.img", "-o", "out", "--report", "all.json"];
+    let output = each(&arguments).args(["--report", "all.csv", "--html", "all.html"]).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("error: bad.img") && errors.contains("wrote out/b.btrsquash.img"), "{errors}");
+    assert!(text.starts_with("3 images, 1 failed\n"), "{text}");
+    assert_eq!(listed(&path("out")), ["a.btrsquash.img", "b.btrsquash.img"]);
+    let all = json(&path("all.json"));
+    follows_schema("matrix", &all);
+    let codes: Vec<u64> =
+        all["images"].as_array().unwrap().iter().map(|row| row["exit_code"].as_u64().unwrap()).collect();
+    assert_eq!(codes, [0, 3, 0]);
+    let sum = sh(dir.path(), "sha256sum out/b.btrsquash.img", &[]);
+    assert!(sum.starts_with(all["images"][2]["sha256"].as_str().unwrap()), "{sum}");
+    let csv = std::fs::read_to_string(path("all.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    assert!(std::fs::read_to_string(path("all.html")).unwrap().contains("1 of 3 checks failed"));
+    // Each is what a conversion alone makes.
+    run(&mut each(&["a.gz", "-o", "alone.img"]));
+    assert!(std::fs::read(path("alone.img")).unwrap() == std::fs::read(path("out/a.btrsquash.img")).unwrap());
+    // A budget that one exceeds is that image's result.
+    let (code, error) = said(&mut each(&["--each", "a.gz", "-o", "out", "--force", "--max-size", "1k"]));
+    assert_eq!(code, Some(1), "{error}");
+}
+
+#[test]
+fn several_images_are_shown_in_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bad.img"), "no image").unwrap();
+    let inspect = |more: &[&str]| {
+        let mut command = btrsquash();
+        command.current_dir(dir.path()).arg("inspect").arg(tiny()).args(["bad.img"]).args(more);
+        command.output().unwrap()
+    };
+    let output = inspect(&["--json", "--html", "all.html"]);
+    assert_eq!(output.status.code(), Some(3));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    follows_schema("matrix", &all);
+    assert!(all["images"][0]["ram"]["value"].as_u64().unwrap() > 0, "{all}");
+    assert!(all["images"][1]["message"].as_str().unwrap().contains("bad.img"), "{all}");
+    assert!(dir.path().join("all.html").exists());
+    let output = inspect(&["--format", "junit", "--max-size", "1k"]);
+    // A limit that is exceeded is a failure, too, and the highest exit code is that of the command.
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("failures=\"2\"") && text.contains("exceeds the limit"), "{text}");
+    assert_eq!(inspect(&["--baseline", "x.json"]).status.code(), Some(2));
+}
+
+#[test]
+fn measured_figures_are_added_to_a_saved_report() {
+    let dir = tempfile::tempdir().unwrap();
+    run(convert(dir.path(), &["-o", "new.img", "--report", "r.json", "--max-ram", "4G"]).arg("--quiet"));
+    let minimum = |file: &str, image: &str, mib: u64| {
+        let try_ = |mib: u64, booted: bool| serde_json::json!({"ram_mib": mib, "booted": booted, "why": "", "milliseconds": 1});
+        let report = serde_json::json!({
+            "schema_version": 2, "tool": {"name": "btrsquash", "version": "0.2.0"}, "image": image,
+            "kernel": "linux", "accelerator": "tcg", "from_mib": 16, "to_mib": 8192, "step_mib": 16,
+            "minimum": {"value": mib << 20, "unit": "bytes", "origin": "measured"}, "why_less_fails": "",
+            "computed": null, "tries": [try_(mib - 16, false), try_(mib, true)], "notes": [],
+        });
+        std::fs::write(dir.path().join(file), report.to_string()).unwrap();
+    };
+    let report = |arguments: &[&str]| {
+        let mut command = btrsquash();
+        command.current_dir(dir.path()).arg("report").args(arguments).output().unwrap()
+    };
+    minimum("min.json", "/elsewhere/new.img", 96);
+    // In any order: the report of the image is the one that is shown.
+    let output = report(&["min.json", "r.json", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let merged: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    follows_schema("conversion", &merged);
+    assert_eq!(merged["ram_after"]["measured"]["value"], 96 << 20);
+    assert_eq!(merged["ram_before"]["measured"], serde_json::Value::Null);
+    assert_eq!(
+        (&merged["budgets"][0]["actual"], &merged["budgets"][0]["kept"]),
+        (&(96 << 20).into(), &true.into())
+    );
+    // The limit that the conversion was judged by holds for the measured figure.
+    minimum("large.json", "new.img", 5000);
+    let output = report(&["r.json", "large.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("5000 MiB exceeds the limit of 4096 MiB"));
+    // Of which image figures are is never guessed.
+    minimum("other.json", "other.img", 96);
+    let output = report(&["r.json", "other.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--measured old=FILE"));
+    let output = report(&["r.json", "--measured", "old=other.json", "--format", "json"]);
+    let merged: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(merged["ram_before"]["measured"]["value"], 96 << 20);
+    assert_eq!(report(&["r.json", "r.json"]).status.code(), Some(2));
+}

@@ -83,7 +83,8 @@ pub struct Moved {
     pub bytes: u64,
 }
 
-/// A path that a release renamed; it is neither among the added nor the removed.
+/// A path that a release renamed (neither among the added nor the removed), or a file that another version replaced (among
+/// both).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoldedPath {
@@ -162,7 +163,7 @@ pub struct Counts {
     pub moved: u64,
     /// Paths that a release put elsewhere: neither added nor removed.
     pub renamed: u64,
-    /// Paths that another version replaced: neither added nor removed.
+    /// Pairs of removed and added that are two versions of one file: `libfoo.so.1.2` and `libfoo.so.1.3`.
     pub replaced: u64,
     /// Paths whose type differs.
     pub r#type: u64,
@@ -223,7 +224,7 @@ pub struct Difference {
     pub changed: Vec<Changed>,
     /// Moved from one path to another.
     pub moved: Vec<Moved>,
-    /// What a release renamed.
+    /// What a release renamed or another version replaced.
     pub folded: Vec<FoldedPath>,
     /// How text files differ, if requested.
     pub texts: Vec<TextDifference>,

@@ -42,6 +42,12 @@ pub struct Growth {
     pub max_percent: Option<f64>,
     /// Largest allowed growth in bytes.
     pub max_bytes: Option<u64>,
+    /// Largest allowed growth of the minimum RAM, in percent of the old one.
+    #[serde(default)]
+    pub max_ram_percent: Option<f64>,
+    /// Largest allowed growth of the minimum RAM in bytes.
+    #[serde(default)]
+    pub max_ram_bytes: Option<u64>,
     /// Everything whose size changed: the image, its minimum RAM, then parts and packages, the largest change first.
     pub changes: Vec<Grown>,
 }

@@ -132,6 +132,13 @@ pub struct ImageFile {
     pub size: u64,
     /// What it is made of, in the order in the file.
     pub parts: Vec<Part>,
+    /// SHA-256 of the file in hexadecimal, if it was computed; of a conversion's new files, `files` has it.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Time of the newest file of the system in seconds since 1970: the image's own date. A report never holds the date on
+    /// which it was written, so that the same image gives the same report in every run.
+    #[serde(default)]
+    pub newest_time: Option<i64>,
 }
 
 /// What an image is.
@@ -300,6 +307,15 @@ pub struct Directory {
     pub bytes: u64,
     /// Number of files below it, directories not counted.
     pub files: u64,
+    /// Bytes of the image that hold it, if they are known.
+    #[serde(default)]
+    pub image_bytes: Option<u64>,
+    /// In a comparison: bytes of content that the same directory or file had in the old image, wherever it was there.
+    #[serde(default)]
+    pub old_bytes: Option<u64>,
+    /// In a comparison: bytes of the old image that hold it, if they are known.
+    #[serde(default)]
+    pub old_image_bytes: Option<u64>,
     /// The directories and large files in it, largest first, down to a limited depth.
     #[serde(alias = "folders")]
     pub directories: Vec<Directory>,

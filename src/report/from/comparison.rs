@@ -1,10 +1,14 @@
 //! What `diff` and `verify` found → their reports.
 
+use std::collections::HashMap;
+
+use super::directories::Before;
 use super::opened;
 use crate::compare::{
     self, Aspect, Change, FileType, Folded, Note, PackageComparison, PackageSide, Pair, Reason, Totals,
 };
 use crate::image::Opened;
+use crate::packages::stored_bytes;
 use crate::ram::{DEFAULT_CPUS, Facts, Kernel, Machine};
 use crate::report::data::{
     Added, AspectChange, Changed, Counts, Difference, Directory, FoldedPath, Identity, ImageFile, Item,
@@ -12,7 +16,7 @@ use crate::report::data::{
     TextDifference, Tool, Verification,
 };
 use crate::report::units::{count, size, time};
-use crate::tree::{Entry, Inode, Node, Tree, display};
+use crate::tree::{Entry, Inode, InodeId, Node, Tree, display};
 
 /// The report of a comparison of `old` with `new`.
 #[must_use]
@@ -60,11 +64,54 @@ pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Di
                 truncated: text.truncated,
             })
             .collect(),
-        tree: Directory::map(&new.system),
+        tree: tree(old, new, found),
         notes,
         budgets: Vec::new(),
         growth: None,
     }
+}
+
+/// The directories of the new system with what each holds in both images.
+fn tree(old: &Opened, new: &Opened, found: &compare::Difference) -> Directory {
+    // Shares of compressed files are compared only if both are known.
+    let (was, is) = stored_bytes(old).zip(stored_bytes(new)).unzip();
+    let before = before(&old.system, &new.system, was.as_deref(), found);
+    Directory::map(&new.system, is.as_deref(), Some(&before))
+}
+
+/// What the old image held of each inode of the new system: of the file that it was, and of a directory also the files that
+/// are gone from it.
+fn before(old: &Tree, new: &Tree, was: Option<&[f64]>, found: &compare::Difference) -> Before {
+    let folded = found.folded.iter().map(|pair| (&pair.old.path, pair.new.id));
+    let moved = found.moved.iter().map(|(from, to)| (&from.path, to.id));
+    let renamed: HashMap<&[u8], InodeId> =
+        folded.chain(moved).map(|(path, id)| (path.as_slice(), id)).collect();
+    let place = |path: &[u8]| renamed.get(path).copied().or_else(|| new.resolve(path));
+    let mut content = vec![0.0; new.inodes.len()];
+    let mut stored = was.map(|_| content.clone());
+    let mut seen = vec![false; old.inodes.len()];
+    for entry in old.walk() {
+        let size = bytes(old.inode(entry.id));
+        if size == 0 || std::mem::replace(&mut seen[entry.id.0 as usize], true) {
+            continue;
+        }
+        let mut path = entry.path.as_slice();
+        let id = loop {
+            // A file that is gone counts in the nearest of its directories that is still there.
+            if let Some(id) = place(path) {
+                break id;
+            }
+            match path.iter().rposition(|&byte| byte == b'/') {
+                Some(end) => path = &path[..end],
+                None => break new.root,
+            }
+        };
+        content[id.0 as usize] += size as f64;
+        if let (Some(stored), Some(was)) = (&mut stored, was) {
+            stored[id.0 as usize] += was[entry.id.0 as usize];
+        }
+    }
+    Before { content, stored }
 }
 
 /// The report of a verification of `new` against `old`.

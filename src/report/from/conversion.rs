@@ -1,5 +1,6 @@
 //! What a conversion did → its report.
 
+use super::directories::newest_time;
 use super::ram::possible;
 use super::{encodings, image_file};
 use crate::contract::paths;
@@ -39,7 +40,10 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
         dry_run: found.new.is_none(),
-        old: image_file(found.old.path.display().to_string(), found.old.size, &found.old.parts),
+        old: ImageFile {
+            newest_time: newest_time(runtime),
+            ..image_file(found.old.path.display().to_string(), found.old.size, &found.old.parts)
+        },
         new: found.new.as_ref().map(|new| new_file(found.path.display().to_string(), new, kept(found))),
         files: Vec::new(),
         identity: Identity::from(&found.old.class),
@@ -55,7 +59,10 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
             .iter()
             .map(|p| Portion { what: p.what.clone(), why: p.why.clone(), files: p.files, bytes: p.bytes })
             .collect(),
-        directories: Directory::map(runtime),
+        directories: match found.new.as_ref().and_then(|new| new.system.as_ref()) {
+            Some(system) => Directory::map(&system.tree, Some(&system.bytes), None),
+            None => Directory::map(runtime, None, None),
+        },
         additions: additions.iter().map(|a| Added { path: a.path.clone(), why: a.why.clone() }).collect(),
         notes,
         budgets: Vec::new(),
@@ -95,7 +102,8 @@ fn new_file(path: String, new: &New, kept: Option<&str>) -> ImageFile {
         ("kernel and headers", new.parts.around, "what the initrd is packed in, as in the old image"),
         (&format!("{}, separate", paths::SQUASHFS), separate, runtime),
     ];
-    ImageFile { path, size: total, parts: Part::list(total, parts) }
+    // The system is the same: the old image's date is also that of the new one.
+    ImageFile { path, size: total, parts: Part::list(total, parts), sha256: None, newest_time: None }
 }
 
 fn front_end(found: &convert::FrontEndPart) -> FrontEndPart {

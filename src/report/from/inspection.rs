@@ -4,7 +4,7 @@ use super::{encodings, opened};
 use crate::image::Opened;
 use crate::initrd::Segment;
 use crate::inspect::{self, Unneeded};
-use crate::packages::{Accounts, Packages};
+use crate::packages::{Accounts, Packages, stored_bytes};
 use crate::report::data::{
     Directory, Duplicate, FileSize, FrontEndPart, Identity, ImageFile, Inspection, KernelPart, Layer,
     ModuleSize, PackageSize, Ram, SCHEMA_VERSION, SegmentRow, Tool, Weight,
@@ -30,7 +30,7 @@ pub fn inspection(image: &Opened, found: &inspect::Inspection, depth: usize) -> 
         front_end: found.front_end.as_ref().map(front_end),
         entries: found.paths,
         content: found.content,
-        directories: Directory::of(&image.system, depth),
+        directories: Directory::of(&image.system, stored_bytes(image).as_deref(), depth),
         largest: found.largest.iter().map(file).collect(),
         duplicates: found
             .duplicates

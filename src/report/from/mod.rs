@@ -12,6 +12,7 @@ pub use comparison::{difference, verification};
 pub use conversion::conversion;
 pub use inspection::{inspection, package_sizes};
 
+use self::directories::newest_time;
 use super::data::{Identity, ImageFile, Part};
 use super::units::count;
 use crate::codec::Encoding;
@@ -57,7 +58,8 @@ impl From<&Opened> for Identity {
 
 impl From<&Opened> for ImageFile {
     fn from(image: &Opened) -> Self {
-        image_file(image.name.display().to_string(), image.size(), &parts(image))
+        let file = image_file(image.name.display().to_string(), image.size(), &parts(image));
+        Self { newest_time: newest_time(&image.system), ..file }
     }
 }
 
@@ -65,7 +67,7 @@ impl From<&Opened> for ImageFile {
 fn image_file(path: String, size: u64, parts: &[image::Part]) -> ImageFile {
     let rows: Vec<(String, u64, &str)> = parts.iter().map(part).collect();
     let parts = Part::list(size, rows.iter().map(|(name, bytes, why)| (name.as_str(), *bytes, *why)));
-    ImageFile { path, size, parts }
+    ImageFile { path, size, parts, sha256: None, newest_time: None }
 }
 
 /// A part's name, its bytes and why it is there.

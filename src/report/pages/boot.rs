@@ -2,8 +2,8 @@ use super::*;
 use crate::report::data::{BootReport, MinReport, Moment};
 use crate::report::units::duration;
 
-/// Lines of the console that a failed boot shows.
-const CONSOLE: usize = 12;
+/// Lines of the console that the answer shows of a failed boot.
+const CONSOLE: usize = 5;
 
 /// A computed figure among measured ones says so.
 fn figure(figure: crate::report::data::Figure) -> String {
@@ -50,6 +50,11 @@ pub(in crate::report) fn boot(report: &BootReport) -> Document {
         page.section("Last lines of the console");
         let from = report.console.len().saturating_sub(CONSOLE);
         page.blocks.push(Block::Console(report.console[from..].to_vec()));
+        if from > 0 {
+            page.end_answer();
+            page.folded("More of the console");
+            page.blocks.push(Block::Console(report.console.clone()));
+        }
     }
     page.notes("Notes", &report.notes);
     page

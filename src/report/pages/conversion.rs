@@ -73,31 +73,31 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
     answer_notes(&mut page, &report.notes);
     page.end_answer();
 
+    let mut rams = vec![("before", &report.ram_before)];
+    rams.extend(report.ram_after.as_ref().map(|ram| ("after", ram)));
+    ram_section(&mut page, &rams);
+
+    page.section("Size by part");
+    let mut bars = vec![bar("before", &report.old)];
+    bars.extend(report.new.as_ref().map(|new| bar("after", new)));
+    page.blocks.push(Block::Bars { caption: "The files by part, on one scale".into(), bars });
+    page.blocks.push(Block::Figures);
+    parts_table(&mut page, "before", &report.old);
+    if let Some(new) = &report.new {
+        parts_table(&mut page, "after", new);
+    }
+    directories_section(&mut page, "The runtime", &report.directories);
+
     if !report.files.is_empty() {
-        page.section("Files");
+        page.folded("Files");
         let mut table = Table::new("Files", &["file", ">bytes", "SHA-256"]);
         for file in &report.files {
             table.row([file.path.clone().into(), grouped(file.bytes).into(), file.sha256.clone().into()]);
         }
         page.table(table);
     }
-
-    page.section("The image");
-    page.blocks.push(Block::Facts(identity_facts(&report.identity)));
-
-    page.section("Size by part");
-    let mut bars = vec![bar("before", &report.old)];
-    bars.extend(report.new.as_ref().map(|new| bar("after", new)));
-    page.blocks.push(Block::Bars { caption: "The files by part, on one scale".into(), bars });
-    parts_table(&mut page, "before", &report.old);
-    if let Some(new) = &report.new {
-        parts_table(&mut page, "after", new);
-    }
-
-    let mut rams = vec![("before", &report.ram_before)];
-    rams.extend(report.ram_after.as_ref().map(|ram| ("after", ram)));
-    ram_section(&mut page, &rams);
-
+    page.folded("The old image");
+    page.blocks.push(Block::Facts(evidence(&report.identity)));
     if !report.choices.is_empty() {
         page.folded("Choices");
         let mut table = Table::new("Choices", &["what", "chosen", "why"]);
@@ -126,7 +126,6 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
         }
         page.table(table);
     }
-    directories_section(&mut page, "The runtime", &report.directories);
     page.notes("Notes", &report.notes);
     page
 }

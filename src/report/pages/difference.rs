@@ -44,13 +44,14 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
         packages_section(&mut page, packages);
     }
     growth_section(&mut page, report.growth.as_ref());
-    counts(&mut page, report);
+    directories_section(&mut page, "The new system", &report.tree);
 
     page.section("Size by part");
     page.blocks.push(Block::Bars {
         caption: "The files by part, on one scale".into(),
         bars: vec![bar("before", &report.old.image), bar("after", &report.new.image)],
     });
+    page.blocks.push(Block::Figures);
     let mut parts = Table::new("Size by part", &["part", ">before", ">after", ">change"]);
     for part in &report.parts {
         parts.row([
@@ -67,6 +68,7 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
         [side("before", &report.old), side("after", &report.new)].into_iter().flatten().collect();
     ram_section(&mut page, &rams.iter().map(|(label, ram)| (*label, ram)).collect::<Vec<_>>());
 
+    counts(&mut page, report);
     if !report.directories.is_empty() {
         page.folded("Directories that grew or shrank");
         let mut table =
@@ -100,7 +102,6 @@ pub(in crate::report) fn difference(report: &Difference) -> Document {
     changed_table(&mut page, "Changed", &weighty);
     changed_table(&mut page, "Only the time or the link count differs", &only_times);
     texts_section(&mut page, "Text", &report.texts);
-    directories_section(&mut page, "The new system", &report.tree);
     page.notes("Notes", &report.notes);
     page
 }
@@ -162,8 +163,9 @@ fn folded_section(page: &mut Document, report: &Difference) {
     page.folded(format!("Renamed or replaced by the release: {}", grouped(report.folded.len() as u64)));
     let same = report.folded.iter().filter(|path| path.same).count() as u64;
     page.text(Cell::dim(format!(
-        "{} under another path (merged /usr, kernel release, compressed modules), {} of another version (shared \
-         libraries, Python, Perl); {} with the same content. --no-fold lists them as removed and added.",
+        "{} under another path (merged /usr, kernel release, compressed modules): neither added nor removed. {} of another \
+         version (shared libraries, Python, Perl): the old file is among the removed, the new one among the added. {} with \
+         the same content. --no-fold counts all of them as removed and added.",
         grouped(report.counts.renamed),
         grouped(report.counts.replaced),
         grouped(same)
@@ -185,7 +187,7 @@ fn folded_section(page: &mut Document, report: &Difference) {
 }
 
 fn counts(page: &mut Document, report: &Difference) {
-    page.section("Files");
+    page.folded("Files");
     let c = &report.counts;
     let aspects: Vec<String> = [
         (Aspect::Type, c.r#type),
@@ -208,12 +210,14 @@ fn counts(page: &mut Document, report: &Difference) {
         ("only time or links".into(), grouped(c.only_times).into()),
         ("the same".into(), grouped(c.same).into()),
     ];
-    if c.renamed + c.replaced > 0 {
-        facts.insert(2, ("renamed".into(), grouped(c.renamed).into()));
-        facts.insert(3, ("replaced".into(), grouped(c.replaced).into()));
+    if c.renamed > 0 {
+        facts.insert(2, ("renamed by the release".into(), grouped(c.renamed).into()));
     }
-    if c.moved > 0 {
-        facts.insert(2, ("of these moved".into(), grouped(c.moved).into()));
+    // Pairs: each counts once among the added and once among the removed.
+    for (name, pairs) in [("… moved", c.moved), ("… another version", c.replaced)] {
+        if pairs > 0 {
+            facts.insert(2, (name.into(), format!("{} of both", grouped(pairs)).into()));
+        }
     }
     if !aspects.is_empty() {
         facts.push(("by what differs".into(), aspects.join(", ").into()));

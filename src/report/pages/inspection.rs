@@ -28,7 +28,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
 
     packages_section(&mut page, report);
     if !report.segments.is_empty() {
-        page.section("Segments");
+        page.folded("Segments");
         let mut table =
             Table::new("Segments", &[">#", ">offset", ">size", "packed", ">unpacked", ">entries", "kind"]);
         for segment in &report.segments {
@@ -50,7 +50,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
         page.table(table);
     }
     if !report.layers.is_empty() {
-        page.section("File systems inside");
+        page.folded("File systems inside");
         let mut table = Table::new("File systems inside", &["kind", "file", ">bytes", ">paths"]);
         for layer in &report.layers {
             table.row([
@@ -65,6 +65,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     page.section("Size by part");
     page.blocks
         .push(Block::Bars { caption: "The file by part".into(), bars: vec![bar("image", &report.image)] });
+    page.blocks.push(Block::Figures);
     parts_table(&mut page, "size by part", &report.image);
     if let Some(front_end) = &report.front_end {
         front_end_section(&mut page, front_end);
@@ -80,7 +81,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
 
 fn files(page: &mut Document, report: &Inspection) {
     if !report.largest.is_empty() {
-        page.section("Largest files");
+        page.folded("Largest files");
         let mut table = Table::new("Largest files", &[">size", "path"]);
         for file in &report.largest {
             table.row([size(file.bytes).into(), file.path.clone().into()]);
@@ -88,7 +89,7 @@ fn files(page: &mut Document, report: &Inspection) {
         page.table(table);
     }
     if !report.weight.is_empty() {
-        page.section("Files not needed at boot");
+        page.folded("Files not needed at boot");
         let mut table = Table::new("Files not needed at boot", &["what", ">files", ">size", "why"]);
         for weight in &report.weight {
             table.row([
@@ -101,7 +102,7 @@ fn files(page: &mut Document, report: &Inspection) {
         page.table(table);
     }
     if !report.duplicates.is_empty() {
-        page.section("Duplicate content");
+        page.folded("Duplicate content");
         page.text(format!("{} could be saved", size(report.duplicate_bytes)));
         let mut table = Table::new("Duplicate content", &[">wasted", "copies"]);
         for duplicate in &report.duplicates {

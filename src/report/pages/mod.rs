@@ -21,7 +21,7 @@ pub(super) use conversion::conversion;
 pub use conversion::written;
 pub(super) use difference::difference;
 pub(super) use inspection::inspection;
-pub(super) use verification::verification;
+pub(super) use verification::{differences, verification};
 
 /// Notes that the answer of a report shows.
 const NOTES: usize = 3;
@@ -29,15 +29,31 @@ const NOTES: usize = 3;
 /// Rows of a listing that text shows; pages and JSON have all.
 const ROWS: usize = 40;
 
+/// What an image is, and what that was told from.
 fn identity_facts(identity: &Identity) -> Vec<(String, Cell)> {
     let mut facts = vec![("what it is".to_owned(), Cell::from(identity.verdict.clone()))];
     facts.extend(identity.why.iter().map(|why| (String::new(), Cell::dim(why.clone()))));
+    facts.extend(identity.distribution.clone().map(|name| ("distribution".to_owned(), name.into())));
+    facts.extend(system_facts(identity));
+    facts
+}
+
+/// The same without what the answer says: what it is, and the distribution.
+fn evidence(identity: &Identity) -> Vec<(String, Cell)> {
+    let names = std::iter::once("evidence").chain(std::iter::repeat(""));
+    let mut facts: Vec<(String, Cell)> =
+        names.zip(&identity.why).map(|(name, why)| (name.to_owned(), why.clone().into())).collect();
+    facts.extend(system_facts(identity));
+    facts
+}
+
+fn system_facts(identity: &Identity) -> Vec<(String, Cell)> {
+    let mut facts = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             facts.push((name.to_owned(), value.into()));
         }
     };
-    add("distribution", identity.distribution.clone());
     add("architecture", identity.architecture.clone());
     add(if identity.kernels.len() > 1 { "kernels" } else { "kernel" }, Some(identity.kernels.join(", ")));
     let init = identity.init.as_ref().map(|init| {
@@ -154,6 +170,7 @@ fn curve(label: &str, ram: &Ram) -> RamCurve {
         label: label.to_owned(),
         minimum: Some(ram.best().value),
         measured: ram.best().origin == Origin::Measured,
+        computed: ram.minimum.value,
         by_cpus: ram.table.iter().map(|row| (row.cpus, row.plain.value)).collect(),
         points: ram.phases.iter().map(point).collect(),
     }
@@ -169,6 +186,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
         caption: "Memory in use over the boot, and which machines boot".into(),
         curves: rams.iter().map(|(label, ram)| curve(label, ram)).collect(),
     });
+    document.blocks.push(Block::Figures);
     let several = rams.len() > 1;
     let named = |label: &str, text: &str| if several { format!("{label}: {text}") } else { text.to_owned() };
     for (label, ram) in rams {
@@ -235,7 +253,7 @@ fn table(caption: String, rows: &[RamRow]) -> Table {
 }
 
 fn front_end_section(document: &mut Document, front_end: &FrontEndPart) {
-    document.section("Boot initramfs");
+    document.folded("Boot initramfs");
     document.blocks.push(Block::Facts(vec![
         ("made by".into(), front_end.maker.clone().into()),
         (
@@ -282,18 +300,25 @@ fn portions_table(document: &mut Document, caption: &str, portions: &[Portion]) 
 }
 
 fn directories_section(document: &mut Document, title: &str, directories: &Directory) {
-    if directories.bytes > 0 {
-        document.section(title);
-        document.blocks.push(Block::Treemap {
-            caption: format!(
-                "{}: {} in {}",
-                title,
-                size(directories.bytes),
-                count(directories.files, "file")
-            ),
-            root: directories.clone(),
-        });
+    if directories.bytes == 0 {
+        return;
     }
+    document.section(title);
+    let before = |old: Option<u64>| old.map_or_else(String::new, |old| format!(" (before: {})", size(old)));
+    let mut caption = format!(
+        "{}{} in {}",
+        size(directories.bytes),
+        before(directories.old_bytes),
+        count(directories.files, "file")
+    );
+    if let Some(bytes) = directories.image_bytes {
+        caption.push_str(&format!(", {}{} in the image", size(bytes), before(directories.old_image_bytes)));
+    }
+    // Files in one compressed stream have no size of their own there.
+    let areas = if directories.image_bytes.is_some() { "bytes in the image" } else { "unpacked bytes" };
+    let colours = if directories.old_bytes.is_some() { ", colours the change" } else { "" };
+    caption.push_str(&format!(". Areas show {areas}{colours}."));
+    document.blocks.push(Block::Treemap { caption, root: directories.clone() });
 }
 
 fn items_table(document: &mut Document, title: &str, items: &[Item]) {

@@ -1,6 +1,20 @@
 use super::*;
 use crate::report::data::Verification;
 
+/// Paths that the answer names.
+const FIRST: usize = 8;
+
+/// Each path that is wrong, in a sentence.
+pub(in crate::report) fn differences(report: &Verification) -> impl Iterator<Item = String> {
+    let missing = report.missing.iter().map(|item| format!("missing: {}", item.path));
+    let unexpected = report.unexpected.iter().map(|item| format!("not in the original: {}", item.path));
+    let changed = report.changed.iter().map(|changed| {
+        let what: Vec<&str> = changed.aspects.iter().map(|change| change.aspect.name()).collect();
+        format!("different: {} ({})", changed.path, what.join(", "))
+    });
+    missing.chain(unexpected).chain(changed)
+}
+
 /// What `verify` found: one line where it holds.
 pub(in crate::report) fn verification(report: &Verification) -> Document {
     let wrong = report.missing.len() + report.unexpected.len() + report.changed.len();
@@ -37,6 +51,12 @@ pub(in crate::report) fn verification(report: &Verification) -> Document {
         ),
         ..Document::default()
     };
+    let mut first: Vec<String> = differences(report).take(FIRST).collect();
+    if wrong > FIRST {
+        first.push(format!("… and {} more", count((wrong - FIRST) as u64, "path")));
+    }
+    page.blocks.push(Block::List(first));
+    page.end_answer();
     items_table(&mut page, "Missing", &report.missing);
     items_table(&mut page, "Neither in the original nor documented", &report.unexpected);
     changed_table(&mut page, "Different", &report.changed.iter().collect::<Vec<_>>());
