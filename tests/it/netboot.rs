@@ -26,7 +26,7 @@ struct Netboot {
 
 /// Converts the installer. The directory has the kernel, the boot initramfs, and grub.cfg with the entry that `convert` wrote
 /// for it.
-fn netboot(arch: &str, driver: &str, console: &str) -> Option<Netboot> {
+fn netboot(arch: &str, overlay: &str, driver: &str, console: &str) -> Option<Netboot> {
     let installer = installer(12, arch)?;
     let name = format!("net-{arch}");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("converted");
@@ -36,6 +36,8 @@ fn netboot(arch: &str, driver: &str, console: &str) -> Option<Netboot> {
     let arguments = [
         "--compression",
         "zstd",
+        "--overlay",
+        overlay,
         "--modules",
         &modules,
         "--kernel",
@@ -105,14 +107,13 @@ fn watch(command: &mut Command) -> String {
 }
 
 #[test]
-#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn powerpc_boots_by_open_firmware_and_grub() {
     let tools = ["qemu-system-ppc64", "grub-mkimage", "tar"].into_iter().all(have);
     let Some(grub) = asset("grub/usr/lib/grub/powerpc-ieee1275").filter(|_| tools && built_for("ppc64le"))
     else {
         return;
     };
-    let Some(made) = netboot("ppc64el", "ibmveth", "hvc0") else { return };
+    let Some(made) = netboot("ppc64el", "dm", "ibmveth", "hvc0") else { return };
     // GRUB unpacks a kernel that is packed with gzip. GRUB 2.06 finds the network card of SLOF only while it says what it
     // looks at, so that its driver is loaded then.
     sh(
@@ -142,7 +143,6 @@ END
 }
 
 #[test]
-#[ignore = "needs a btrsquash made by samples/build --all-architectures: run with --ignored"]
 fn arm64_boots_by_uefi_and_grub() {
     let firmware = Path::new("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd");
     if !have("qemu-system-aarch64") || !built_for("aarch64") {
@@ -152,7 +152,7 @@ fn arm64_boots_by_uefi_and_grub() {
     // The GRUB for network boots that comes with the installer.
     let base = "d12/usr/lib/debian-installer/images/12/arm64/text/debian-installer/arm64";
     let Some(base) = asset(base) else { return };
-    let Some(made) = netboot("arm64", "virtio_pci,virtio_net", "ttyAMA0") else { return };
+    let Some(made) = netboot("arm64", "overlayfs", "virtio_pci,virtio_net", "ttyAMA0") else { return };
     sh(
         made.directory.path(),
         r#"mkdir -p debian-installer/arm64/grub; cd debian-installer/arm64
