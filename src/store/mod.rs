@@ -14,7 +14,7 @@ use crate::tree::{Content, Tree, display};
 use links::Linked;
 use order::{Group, Place};
 pub(crate) use scan::Piece;
-use scan::Scanned;
+use scan::{Data, Scanned, Settings};
 
 /// `NAME_MAX` of include/uapi/linux/limits.h.
 const NAME_MAX: usize = 255;
@@ -73,7 +73,7 @@ impl Stored {
     /// When a file's extents are not in order or its data cannot be read.
     pub(crate) fn plan(tree: &Tree, files: &[File<'_>], sector: u32, kept: u64) -> Result<Self, Error> {
         let contents: Vec<&Content> = files.iter().map(|file| file.content).collect();
-        let scanned = scan::all(tree, &contents, sector).map_err(|(i, mut error)| {
+        let scanned = scan::all(tree, &contents, Settings { sector, kept }).map_err(|(i, mut error)| {
             error.what = format!("/{}: {}", display(files[i].path), error.what);
             error
         })?;
@@ -82,17 +82,17 @@ impl Stored {
             hash.update(&scanned.hash);
         });
         let mut shared = 0;
-        let mut unique: Vec<(usize, Scanned)> = Vec::new();
+        let mut unique: Vec<(usize, Box<Data>)> = Vec::new();
         let mut known: BTreeMap<[u8; 32], usize> = BTreeMap::new();
         let mut of: Vec<Option<usize>> = Vec::with_capacity(files.len());
-        for (file, scanned) in scanned.into_iter().enumerate() {
-            if files[file].content.size <= kept {
+        for (file, Scanned { hash, data }) in scanned.into_iter().enumerate() {
+            let Some(data) = data else {
                 of.push(None);
                 continue;
-            }
-            let blob = *known.entry(scanned.hash).or_insert(unique.len());
+            };
+            let blob = *known.entry(hash).or_insert(unique.len());
             if blob == unique.len() {
-                unique.push((file, scanned));
+                unique.push((file, data));
             } else {
                 shared += unique[blob].1.pieces.iter().map(|piece| piece.len).sum::<u64>();
             }
@@ -111,8 +111,8 @@ impl Stored {
             .into_iter()
             .zip(&places)
             .zip(rank)
-            .map(|(((file, scanned), place), rank)| {
-                let Scanned { pieces, csums, .. } = scanned;
+            .map(|(((file, data), place), rank)| {
+                let Data { pieces, csums, .. } = *data;
                 (rank, Blob { file, hint: hint(place.group), pieces, csums })
             })
             .collect();
@@ -127,21 +127,21 @@ impl Stored {
 }
 
 /// The place of each content among the others.
-fn places(files: &[File<'_>], unique: &[(usize, Scanned)]) -> Vec<Place> {
+fn places(files: &[File<'_>], unique: &[(usize, Box<Data>)]) -> Vec<Place> {
     let linked: Vec<Option<Linked<'_>>> = unique
         .iter()
-        .map(|(file, scanned)| {
-            let kind = crate::elf::code(&scanned.head)?;
+        .map(|(file, data)| {
+            let kind = crate::elf::code(&data.head)?;
             let File { path, content } = &files[*file];
-            Some(Linked { path, size: content.size, kind, links: scanned.links.as_ref()? })
+            Some(Linked { path, size: content.size, kind, links: data.links.as_ref()? })
         })
         .collect();
     unique
         .iter()
         .zip(links::closures(&linked))
-        .map(|((file, scanned), closure)| {
+        .map(|((file, data), closure)| {
             let File { path, content } = &files[*file];
-            order::place(path, &scanned.head, scanned.entropy, content.size, closure)
+            order::place(path, &data.head, data.entropy, content.size, closure)
         })
         .collect()
 }

@@ -1,8 +1,8 @@
 //! One pass over all data: which contents are equal, where they are zeros, the checksums of their sectors.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::links::{self, Links};
 use crate::error::Error;
@@ -25,6 +25,14 @@ pub(crate) struct Piece {
 pub(crate) struct Scanned {
     /// Equal where size and bytes are equal.
     pub(crate) hash: [u8; 32],
+    /// How the content is to be stored, unless the caller keeps it. Boxed, because most files of a large system are small
+    /// and kept: they cost only the hash.
+    pub(crate) data: Option<Box<Data>>,
+}
+
+/// How one file's bytes are to be stored.
+#[derive(Debug)]
+pub(crate) struct Data {
     /// What is stored; all else is zeros.
     pub(crate) pieces: Vec<Piece>,
     /// CRC-32C of each stored sector, in order.
@@ -104,7 +112,8 @@ impl Runs {
     }
 }
 
-fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io::Result<Scanned> {
+fn scan(tree: &Tree, content: &Content, settings: Settings, buffer: &mut Vec<u8>) -> io::Result<Scanned> {
+    let sector = u64::from(settings.sector);
     let zero_csum = crc32c::crc32c(&vec![0; sector as usize]);
     let mut runs = Runs { sector, zero_csum, pending: 0, at: 0, pieces: Vec::new(), csums: Vec::new() };
     let mut hasher = ContentHasher::new(content.size);
@@ -139,40 +148,62 @@ fn scan(tree: &Tree, content: &Content, sector: u64, buffer: &mut Vec<u8>) -> io
     if !runs.pieces.is_empty() {
         runs.settle();
     }
+    runs.pieces.shrink_to_fit();
     runs.csums.shrink_to_fit();
+    let hash = hasher.finish();
+    if content.size <= settings.kept {
+        return Ok(Scanned { hash, data: None });
+    }
     let links = crate::elf::code(&head)
         .and_then(|_| links::read(content.size, |bytes, offset| tree.read_at(content, bytes, offset)));
-    Ok(Scanned { hash: hasher.finish(), pieces: runs.pieces, csums: runs.csums, head, entropy: bits, links })
+    let data = Data { pieces: runs.pieces, csums: runs.csums, head, entropy: bits, links };
+    Ok(Scanned { hash, data: Some(Box::new(data)) })
+}
+
+/// What holds for all files of a scan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Size of a sector, bytes.
+    pub(crate) sector: u32,
+    /// Contents of at most so many bytes are kept by the caller.
+    pub(crate) kept: u64,
 }
 
 /// Scans `files` on every core; the results come in their order.
 ///
 /// # Errors
 /// When a file's extents are not in order or its data cannot be read; the file is named by its place in `files`.
-pub(crate) fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Scanned>, (usize, Error)> {
+pub(crate) fn all(
+    tree: &Tree,
+    files: &[&Content],
+    settings: Settings,
+) -> Result<Vec<Scanned>, (usize, Error)> {
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<Scanned, Error>)>> = Mutex::new(Vec::with_capacity(files.len()));
+    let done: Vec<OnceLock<Scanned>> = files.iter().map(|_| OnceLock::new()).collect();
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let work = || {
         let mut buffer = Vec::new();
-        let mut mine = Vec::new();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(&content) = files.get(i) else { break };
             let result = if check(content) {
-                scan(tree, content, u64::from(sector), &mut buffer)
+                scan(tree, content, settings, &mut buffer)
                     .map_err(|e| Error::input("the content cannot be read").caused_by(e))
             } else {
                 Err(Error::input("the extents are not in order or reach beyond the size"))
             };
-            let failed = result.is_err();
-            mine.push((i, result));
-            if failed {
-                next.store(files.len(), Ordering::Relaxed);
+            match result {
+                // Each number is given out once.
+                Ok(scanned) => drop(done[i].set(scanned)),
+                Err(error) => {
+                    next.store(files.len(), Ordering::Relaxed);
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failed.as_ref().is_none_or(|(first, _)| i < *first) {
+                        *failed = Some((i, error));
+                    }
+                }
             }
-        }
-        if let Ok(mut done) = done.lock() {
-            done.append(&mut mine);
         }
     };
     std::thread::scope(|scope| {
@@ -184,9 +215,10 @@ pub(crate) fn all(tree: &Tree, files: &[&Content], sector: u32) -> Result<Vec<Sc
         }
         work();
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_unstable_by_key(|(i, _)| *i);
-    done.into_iter().map(|(i, result)| result.map_err(|e| (i, e))).collect()
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(failed) => Err(failed),
+        None => Ok(done.into_iter().filter_map(OnceLock::into_inner).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -196,9 +228,23 @@ mod tests {
     use super::*;
     use crate::tree::Extent;
 
-    fn one(data: Vec<u8>, content: &Content) -> Scanned {
+    const SETTINGS: Settings = Settings { sector: 4096, kept: 0 };
+
+    fn one(data: Vec<u8>, content: &Content) -> ([u8; 32], Data) {
         let tree = Tree::new(Arc::new(data));
-        all(&tree, &[content], 4096).unwrap().remove(0)
+        let scanned = all(&tree, &[content], SETTINGS).unwrap().remove(0);
+        (scanned.hash, *scanned.data.unwrap())
+    }
+
+    #[test]
+    fn of_what_is_kept_only_the_hash_is_known() {
+        let content =
+            Content { size: 100, extents: vec![Extent { file_offset: 0, data_offset: 0, len: 100 }] };
+        let tree = Tree::new(Arc::new(vec![1; 100]));
+        let [stored, kept] =
+            [99, 100].map(|kept| all(&tree, &[&content], Settings { kept, ..SETTINGS }).unwrap().remove(0));
+        assert_eq!(stored.hash, kept.hash);
+        assert!(stored.data.is_some() && kept.data.is_none());
     }
 
     #[test]
@@ -214,8 +260,8 @@ mod tests {
             size: size as u64,
             extents: vec![Extent { file_offset: 3_000_000, data_offset: 3_000_000, len: 100 }],
         };
-        let (a, b) = (one(dense.clone(), &whole), one(dense, &sparse));
-        assert_eq!(a.hash, b.hash);
+        let ((hash, a), (same, b)) = (one(dense.clone(), &whole), one(dense, &sparse));
+        assert_eq!(hash, same);
         assert_eq!(a.pieces, b.pieces);
         assert_eq!(a.pieces, [Piece { offset: 2_998_272, len: 4096 }]);
         assert_eq!(a.csums, b.csums);
@@ -228,7 +274,7 @@ mod tests {
         data[50_000] = 1;
         let content =
             Content { size: 100_000, extents: vec![Extent { file_offset: 0, data_offset: 0, len: 100_000 }] };
-        let scanned = one(data, &content);
+        let (_, scanned) = one(data, &content);
         assert_eq!(scanned.pieces, [Piece { offset: 0, len: 102_400 }]);
         assert_eq!(scanned.csums.len(), 25);
     }
@@ -236,7 +282,7 @@ mod tests {
     #[test]
     fn all_zeros_are_one_hole() {
         let content = Content { size: 10_000_000_000_000, extents: Vec::new() };
-        let scanned = one(Vec::new(), &content);
+        let (_, scanned) = one(Vec::new(), &content);
         assert!(scanned.pieces.is_empty() && scanned.csums.is_empty());
     }
 
@@ -245,7 +291,7 @@ mod tests {
         let content =
             |size| Content { size, extents: vec![Extent { file_offset: 0, data_offset: 0, len: 3 }] };
         let data = b"abc".to_vec();
-        assert_ne!(one(data.clone(), &content(3)).hash, one(data, &content(4)).hash);
+        assert_ne!(one(data.clone(), &content(3)).0, one(data, &content(4)).0);
     }
 
     #[test]
@@ -253,9 +299,9 @@ mod tests {
         let tree = Tree::new(Arc::new(vec![0; 10]));
         let extent = |file_offset, len| Extent { file_offset, data_offset: 0, len };
         for extents in [vec![extent(0, 11)], vec![extent(5, 2), extent(0, 2)], vec![extent(u64::MAX, 2)]] {
-            assert!(all(&tree, &[&Content { size: 10, extents }], 4096).is_err());
+            assert!(all(&tree, &[&Content { size: 10, extents }], SETTINGS).is_err());
         }
         let beyond = Content { size: 20, extents: vec![extent(0, 20)] };
-        assert!(all(&tree, &[&beyond], 4096).is_err());
+        assert!(all(&tree, &[&beyond], SETTINGS).is_err());
     }
 }
