@@ -101,7 +101,10 @@ fn why(verdict: &Verdict, console: &[u8], rootfs: Rootfs) -> String {
         Verdict::OutOfMemory(_) => "out of memory".into(),
         _ if says(b"Out of memory:") || says(b"page allocation failure") => "out of memory".into(),
         _ if says(b"No space left on device") => "tmpfs full: no space left on device".into(),
-        Verdict::Panic(_) => "kernel panic".into(),
+        Verdict::Panic(line) => match line.split_once("not syncing: ") {
+            Some((_, cause)) => format!("kernel panic: {}", cause.trim()),
+            None => "kernel panic".into(),
+        },
         Verdict::Emergency(_) => "emergency shell".into(),
         Verdict::FrontEnd(_) => "the boot initramfs gave up".into(),
         Verdict::Failed(_) => "the console matched --fail".into(),
@@ -200,6 +203,16 @@ mod tests {
             Ok(mib >= needs)
         });
         (least.unwrap(), tried)
+    }
+
+    #[test]
+    fn a_panic_says_its_cause() {
+        let panic = |line: &str| why(&Verdict::Panic(line.into()), b"", Rootfs::Tmpfs);
+        assert_eq!(
+            panic("[    9.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"),
+            "kernel panic: Attempted to kill init! exitcode=0x00000100"
+        );
+        assert_eq!(panic("Kernel panic"), "kernel panic");
     }
 
     #[test]
