@@ -26,10 +26,11 @@ const FILE_SYSTEM: &str = "Linux mounts such an image instead of unpacking it. M
                            root with find . | cpio -o -H newc | gzip >initrd.gz";
 const REPACK: &str = "unpack it and pack the files with cpio -H newc";
 const DISK: &str = "mount its partitions (losetup --partscan, qemu-nbd) and give the initrd inside";
+const LOCKED: &str = "open it with cryptsetup, mount what is inside, and give the initrd there";
 const OTHER: &str = "give the initrd: the file that the boot loader entry names in its initrd line";
 
 /// The kinds, those with a specific magic first.
-const FORMATS: [Format; 53] = [
+const FORMATS: [Format; 66] = [
     format(0x202, b"HdrS", "a Linux kernel (x86 bzImage)", KERNEL),
     format(56, b"ARM\x64", "a Linux kernel (arm64 Image)", KERNEL),
     format(56, b"RSC\x05", "a Linux kernel (riscv Image)", KERNEL),
@@ -112,19 +113,51 @@ const FORMATS: [Format; 53] = [
     format(0, b"<!DOCTYPE", "a web page", "the download was probably an error page: fetch the image again"),
     format(0, b"<html", "a web page", "the download was probably an error page: fetch the image again"),
     format(0, b"<?xml", "an XML document", OTHER),
+    format(1024, &[0x10, 0x20, 0xf5, 0xf2], "an F2FS file system", FILE_SYSTEM),
+    format(0, &[0x31, 0x18, 0x10, 0x06], "a UBIFS file system", FILE_SYSTEM),
+    format(0, b"LUKS\xba\xbe", "an encrypted disk or partition (LUKS)", LOCKED),
+    format(536, b"LVM2 001", "an LVM physical volume", DISK),
+    format(4086, b"SWAPSPACE2", "swap space", OTHER),
+    format(0, b"<<< ", "a VirtualBox disk image (VDI)", DISK),
+    format(0, &[0x3a, 0xff, 0x26, 0xed], "an Android sparse image", "unpack it with simg2img and mount it"),
+    format(0, b"MSWIM\0", "a Windows image (WIM)", OTHER),
+    format(
+        0,
+        b"HDR0",
+        "a firmware image of a router (TRX)",
+        "unpack it with binwalk and give the initrd inside",
+    ),
+    format(0, b"xar!", "a xar archive", ARCHIVE),
+    format(0, &[0xff, 0xd8, 0xff], "a JPEG picture", OTHER),
+    format(
+        0,
+        b"version https://git-lfs.github.com/",
+        "a pointer to a file in Git LFS",
+        "fetch the file itself with git lfs pull",
+    ),
+    format(0, b"-----BEGIN ", "a certificate, a key or a signature", OTHER),
     format(510, &[0x55, 0xaa], "a disk image with a partition table", DISK),
 ];
 
 /// So many bytes at the start decide.
 const WINDOW: usize = 68 << 10;
 
+fn find(start: &[u8]) -> Option<&'static Format> {
+    let has = |(offset, magic): (usize, &[u8])| start.get(offset..).is_some_and(|at| at.starts_with(magic));
+    FORMATS.iter().find(|format| has(format.magic))
+}
+
+/// Whether the magic bytes of a format are at `start`.
+pub(crate) fn is_known(start: &[u8]) -> bool {
+    find(start).is_some()
+}
+
 /// What the file with these first bytes is: a name with an article, and what to do.
 fn of(start: &[u8]) -> (String, &'static str) {
     if start.is_empty() {
         return ("an empty file".into(), OTHER);
     }
-    let has = |(offset, magic): (usize, &[u8])| start.get(offset..).is_some_and(|at| at.starts_with(magic));
-    if let Some(found) = FORMATS.iter().find(|format| has(format.magic)) {
+    if let Some(found) = find(start) {
         return (found.name.into(), found.next);
     }
     if let Some(encoding) = Encoding::by_signature(start) {

@@ -19,7 +19,7 @@ pub(crate) use any::{decoder as any, unpack, unpack_prefix};
 pub use compression::Compression;
 pub(crate) use pack::branch_filter;
 pub use pack::{compress, compress_boot};
-pub(crate) use unpack::{Refusal, decoder, dictionary, linux_words};
+pub(crate) use unpack::{LargeDictionary, Refusal, decoder, dictionary, linux_words};
 
 /// How a segment is packed: the methods of the kernel's lib/decompress.c, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -7,6 +7,22 @@ use super::{Encoding, lz4, lzop};
 /// The memory limit of the xz and lzma decoders: the formats allow dictionaries of 4 GiB; no image found so far has more
 /// than 64 MiB.
 const MEMORY_LIMIT: u64 = 300 << 20;
+/// The largest dictionary that fits into that.
+const DICTIONARY_LIMIT: u64 = 256 << 20;
+
+/// A stream that Linux may unpack, but that takes more memory than is spent on one here.
+#[derive(Debug, thiserror::Error)]
+#[error("the compressed data needs a dictionary of {} MiB: the limit is {} MiB", .0 >> 20, DICTIONARY_LIMIT >> 20)]
+pub(crate) struct LargeDictionary(u64);
+
+fn check_dictionary(encoding: Encoding, start: &[u8]) -> io::Result<()> {
+    match dictionary(encoding, start) {
+        size if size > DICTIONARY_LIMIT => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, LargeDictionary(size)))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The largest window that the kernel's lib/decompress_unzstd.c accepts: `ZSTD_WINDOWSIZE_MAX`.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -100,11 +116,13 @@ pub(crate) fn decoder<'a, R: BufRead + 'a>(
         }
         Encoding::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(input)),
         Encoding::Lzma => {
+            check_dictionary(encoding, start)?;
             let stream = Stream::new_lzma_decoder(MEMORY_LIMIT)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }
         Encoding::Xz => {
             check_xz(start)?;
+            check_dictionary(encoding, start)?;
             let stream = Stream::new_stream_decoder(MEMORY_LIMIT, 0)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(input, stream))
         }

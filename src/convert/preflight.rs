@@ -437,7 +437,12 @@ fn read_in_place(request: &Request, image: &Opened) -> String {
     let Some((facts, file)) = facts.zip(image.class.inside.first()) else { return convert.into() };
     let machine = Machine::new(TypicalKernel::TYPICAL, request.cpus);
     let inside = file.size.next_multiple_of(machine.kernel.page);
-    let after = Facts { unpacked: facts.unpacked.saturating_sub(inside), pinned: 0, retained: true, ..facts };
+    let after = Facts {
+        unpacked: facts.unpacked.saturating_sub(inside),
+        pinned: facts.pinned.saturating_sub(inside),
+        retained: true,
+        ..facts
+    };
     let (before, after) = (facts.minimum(&machine) >> 20, after.minimum(&machine) >> 20);
     if after >= before {
         return format!(

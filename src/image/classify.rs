@@ -10,7 +10,7 @@ use serde::Serialize;
 pub use super::copies::{SelfCopy, Unsafe};
 pub use super::evidence::Sign;
 pub use super::handover::HandoverReason;
-pub use super::init::InitKind;
+pub use super::init::{InitKind, Obstacle};
 pub use super::inside::{Inside, InsideKind};
 pub use super::script::Tool;
 
@@ -66,6 +66,8 @@ pub struct Classification {
     pub copy: Option<SelfCopy>,
     /// What a converted runtime starts: `init`, or what is started in the copy.
     pub started: Option<String>,
+    /// Why the kernel cannot start that, if it cannot.
+    pub obstacle: Option<Obstacle>,
     /// How `started` wants to find /proc, /sys, /dev and /run.
     pub handover: Handover,
     /// The evidence for that.
@@ -100,6 +102,10 @@ fn with_files(initrd: &Initrd, inside: Vec<Inside>) -> Classification {
     let program = init.as_deref().map(|path| Program::look(&image, path));
     let trace = trace(&image, program.as_ref());
     let copy = program.as_ref().and_then(|program| copies::find(&image, program, &trace));
+    let (trace, copy) = match &program {
+        Some(program) => copies::restart(&image, program, trace, copy),
+        None => (trace, copy),
+    };
     let skipped = copy.as_ref().filter(|copy| copy.kept.is_none());
     let (handover, handover_reason) = match (&program, skipped) {
         (None, _) => (Handover::Bare, HandoverReason::NoInit),
@@ -114,10 +120,12 @@ fn with_files(initrd: &Initrd, inside: Vec<Inside>) -> Classification {
         inside: &inside,
     };
     let verdict = verdict(initrd, &scene, &mut signs);
+    let started = skipped.map(|copy| copy.program.clone()).or_else(|| init.clone());
     Classification {
         verdict,
         signs,
-        started: skipped.map(|copy| copy.program.clone()).or_else(|| init.clone()),
+        obstacle: init::obstacle(&image, started.as_deref()),
+        started,
         handover,
         handover_reason,
         architecture: distribution::architecture(&image, program.as_ref()),
@@ -151,6 +159,7 @@ impl Classification {
         let trace = trace(&image, Some(&program));
         (self.handover, self.handover_reason) = handover::of(&image, &program, &trace);
         self.started = Some(init.to_owned());
+        self.obstacle = init::obstacle(&image, Some(init));
         if let Some(copy) = &mut self.copy
             && copy.script != init
         {
@@ -278,6 +287,35 @@ mod tests {
         );
         assert_eq!((class.handover, class.init_kind.clone()), (Handover::Bare, InitKind::Busybox));
         assert!(class.handover_reason.to_string().contains("mounts /proc"), "{}", class.handover_reason);
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_start_is_seen() {
+        let dynamic = {
+            let mut program = [ELF, &[0; 40]].concat();
+            let numbers: [(usize, u8); 6] = [(20, 1), (32, 64), (52, 64), (54, 56), (56, 1), (16, 3)];
+            numbers.into_iter().for_each(|(at, value)| program[at] = value);
+            let header = [3_u64 | 4 << 32, 120, 0, 0, 13, 13, 1].map(u64::to_le_bytes).concat();
+            [program, header, b"/lib/ld-x.so\0".to_vec()].concat()
+        };
+        let obstacle = |files: &[(&str, &[u8])]| of(files, &[("bin/sh", "busybox")]).obstacle;
+        let missing = |path: &str| Some(Obstacle::Interpreter(path.into()));
+        assert_eq!(obstacle(&[("init", b"#!/bin/sh\n"), ("bin/busybox", ELF)]), None);
+        assert_eq!(obstacle(&[("init", b"#!/bin/sh\n"), ("bin/busybox", &dynamic)]), missing("/lib/ld-x.so"));
+        assert_eq!(obstacle(&[("init", &dynamic), ("lib/ld-x.so", ELF)]), None);
+        assert_eq!(obstacle(&[("init", b"#!/bin/sh\n")]), missing("/bin/sh"));
+        assert_eq!(obstacle(&[("init", b"#! /bin/bash -e\n"), ("bin/busybox", ELF)]), missing("/bin/bash"));
+        assert_eq!(obstacle(&[("init", b"#!/bin/sh\r\n"), ("bin/busybox", ELF)]), missing("/bin/sh\\r"));
+        for text in [&b""[..], b"exec /sbin/init\n"] {
+            assert_eq!(obstacle(&[("init", text)]), Some(Obstacle::NoFormat));
+        }
+        assert_eq!(obstacle(&[("etc/passwd", b"")]), Some(Obstacle::NoInit));
+        assert_eq!(obstacle(&[("init/x", b"")]), Some(Obstacle::NotRegular));
+        // What is started in the copy of an image counts.
+        let copies = b"#!/bin/sh\nmount -t tmpfs t /n\ncp -a / /n\nexec switch_root /n /etc/start\n";
+        let files: [(&str, &[u8]); 3] =
+            [("init", copies), ("bin/busybox", ELF), ("etc/start", b"#!/usr/bin/env bash\n")];
+        assert_eq!(obstacle(&files), missing("/usr/bin/env"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::handover::{self, HandoverReason, KERNEL_FILE_SYSTEMS};
 use super::init::Program;
-use super::script::{Action, Copied, Start, Tool, Trace, UNKNOWN};
+use super::script::{self, Action, Again, Copied, Mount, Start, Tool, Trace, UNKNOWN};
 use super::view::Image;
 use crate::contract::Handover;
 use crate::tree::{InodeId, Node, Tree, display};
@@ -30,6 +30,8 @@ pub enum Unsafe {
     ProgramUnknown,
     /// The script is too long to be followed to its end.
     TooLong,
+    /// The script starts itself again in the copy, and knows there by a file, or not at all, that it has copied.
+    Restarts,
 }
 
 /// How an image copies itself.
@@ -43,7 +45,8 @@ pub struct SelfCopy {
     pub directory: String,
     /// The file system there.
     pub file_system: String,
-    /// What is copied, each file rounded up to whole pages, bytes.
+    /// What is copied, each file rounded up to whole pages, bytes. 0 where the image is only mounted a second time, as
+    /// the lower layer of an overlay or with `mount --bind`.
     pub bytes: u64,
     /// Whether the files are moved one by one, so that there is never more than one file twice.
     pub moved: bool,
@@ -63,59 +66,89 @@ pub struct SelfCopy {
     pub kept: Option<Unsafe>,
 }
 
+/// What is mounted on a directory, as far as it can hold a copy of the image.
+enum Place<'t> {
+    /// A file system in memory: a tmpfs, or one on a RAM disk.
+    Memory(String),
+    /// The image itself, in another place.
+    Image(&'t str),
+}
+
+fn places(trace: &Trace) -> BTreeMap<&str, Place<'_>> {
+    let mounts = trace.events.iter().filter_map(|event| match &event.action {
+        Action::Mount(mount) if !mount.moved => Some(mount),
+        _ => None,
+    });
+    let place = |mount: &Mount| match mount.kind.as_str() {
+        kind @ ("tmpfs" | "ramfs") => Some(Place::Memory(kind.to_owned())),
+        "overlay" | "overlayfs" | "aufs" | "unionfs" if over_the_image(&mount.options) => {
+            Some(Place::Image("overlay"))
+        }
+        _ => {
+            let disk =
+                ["/dev/ram", "/dev/zram", "/dev/loop"].iter().any(|disk| mount.source.starts_with(disk));
+            disk.then(|| Place::Memory(format!("file system on {}", mount.source)))
+        }
+    };
+    mounts.filter_map(|mount| Some((mount.target.as_str(), place(mount)?))).collect()
+}
+
+/// Whether the root is one of the layers: `lowerdir=/` of overlay, `br:/rw=rw:/=ro` of aufs.
+fn over_the_image(options: &str) -> bool {
+    let layers = options.split(',').filter_map(|option| {
+        let (name, layers) = option.split_once(['=', ':'])?;
+        ["lowerdir", "br", "dirs"].contains(&name).then_some(layers)
+    });
+    layers.flat_map(|layers| layers.split(':')).any(|layer| layer.split('=').next() == Some("/"))
+}
+
 /// How the init's script copies the image, where it does.
 pub(super) fn find(image: &Image<'_>, program: &Program, trace: &Trace) -> Option<SelfCopy> {
-    let mut file_systems: BTreeMap<&str, &str> = BTreeMap::new();
-    for event in &trace.events {
-        if let Action::Mount(mount) = &event.action
-            && !mount.moved
-            && ["tmpfs", "ramfs"].contains(&mount.kind.as_str())
-        {
-            file_systems.insert(&mount.target, &mount.kind);
-        }
-    }
+    let places = places(trace);
     let (start, certain) = trace.events.iter().find_map(|event| match &event.action {
-        Action::Start(start) if file_systems.contains_key(start.root.as_str()) => {
+        Action::Start(start)
+            if start.tool.is_some() && (start.root == "/" || places.contains_key(start.root.as_str())) =>
+        {
             Some((start, event.certain))
         }
         _ => None,
     })?;
-    let copies: Vec<(&Copied, bool)> = trace
-        .events
-        .iter()
-        .filter_map(|event| match &event.action {
-            Action::Copy(copied) if below(&copied.target, &start.root) => Some((copied, event.certain)),
-            _ => None,
-        })
-        .collect();
-    let &(first, _) = copies.first()?;
-    let bytes = copied_bytes(image.0, copies.iter().map(|(copied, _)| *copied));
-    // A few files are what front-ends take along.
-    if bytes * 2 < whole(image.0) {
-        return None;
-    }
+    let (by, bytes, file_system, copied, moved) = match places.get(start.root.as_str()) {
+        Some(Place::Memory(kind)) => {
+            let copies = copies(trace, &start.root);
+            let &(first, _) = copies.first()?;
+            let bytes = copied_bytes(image.0, copies.iter().map(|(copied, _)| *copied));
+            // A few files are what front-ends take along.
+            if bytes * 2 < whole(image.0) {
+                return None;
+            }
+            let moved = copies.iter().all(|(copied, _)| copied.by == "mv");
+            (first.by, bytes, kind.clone(), copies.iter().any(|(_, certain)| *certain), moved)
+        }
+        Some(Place::Image(kind)) => ("mount", 0, (*kind).to_owned(), true, false),
+        None => ("mount", 0, "bind mount".to_owned(), true, false),
+    };
     let elsewhere = trace.events.iter().any(
         |event| matches!(&event.action, Action::Start(other) if event.certain && other.root != start.root),
     );
     let target = image.real_path(&program_path(&start.program));
-    let conditional = !certain || elsewhere || !copies.iter().any(|(_, certain)| *certain);
-    let unclear = start.program.contains(UNKNOWN) || target.is_none_or(|target| target == program.real);
+    let conditional = !certain || elsewhere || !copied || start.root.contains(UNKNOWN);
+    let unclear = start.program.contains(UNKNOWN) || target.is_none();
     let kept = (!trace.complete)
         .then_some(Unsafe::TooLong)
         .or(conditional.then_some(Unsafe::Conditional))
-        .or(unclear.then_some(Unsafe::ProgramUnknown));
+        .or(unclear.then_some(Unsafe::ProgramUnknown))
+        .or((target.as_ref() == Some(&program.real)).then_some(Unsafe::Restarts));
     let inside = |path: &str| {
         path.strip_prefix(start.root.as_str()).filter(|rest| rest.starts_with('/')).map(str::to_owned)
     };
     Some(SelfCopy {
         script: program.path.clone(),
-        by: first.by,
+        by,
         directory: start.root.clone(),
-        file_system: file_systems
-            .get(start.root.as_str())
-            .map_or_else(String::new, |kind| (*kind).to_owned()),
+        file_system,
         bytes,
-        moved: copies.iter().all(|(copied, _)| copied.by == "mv"),
+        moved,
         tool: start.tool.unwrap_or(Tool::SwitchRoot),
         program: program_path(&start.program),
         arguments: start.arguments.clone(),
@@ -124,6 +157,57 @@ pub(super) fn find(image: &Image<'_>, program: &Program, trace: &Trace) -> Optio
         others: others(trace, &start.root),
         kept,
     })
+}
+
+/// Copies into `root`, and whether they are sure to be made.
+fn copies<'t>(trace: &'t Trace, root: &str) -> Vec<(&'t Copied, bool)> {
+    let copies = trace.events.iter().filter_map(|event| match &event.action {
+        Action::Copy(copied) if below(&copied.target, root) => Some((copied, event.certain)),
+        _ => None,
+    });
+    copies.collect()
+}
+
+/// What a script does that the copying one starts in the copy; `made` says whether it finds there what that one made.
+fn next(image: &Image<'_>, copy: &SelfCopy, program: &Program, made: Option<&Trace>) -> Trace {
+    let Some(text) = program.script.as_deref() else { return Trace::default() };
+    let inside = |path: &String| path.strip_prefix(copy.directory.as_str()).map(str::to_owned);
+    let again = Again {
+        arguments: copy.arguments.clone(),
+        environment: copy.environment.clone().into_iter().collect(),
+        made: made.map(|trace| trace.made.iter().filter_map(inside).collect()).unwrap_or_default(),
+    };
+    script::follow_again(image.0, &program.path, text, &again)
+}
+
+/// What becomes of a copy in which the same script is started again: Linux Live Kit makes one to be able to pivot, and
+/// goes to another root from there; others start their system, and know by a variable, an argument or a file that they
+/// have copied.
+pub(super) fn restart(
+    image: &Image<'_>,
+    program: &Program,
+    trace: Trace,
+    mut copy: Option<SelfCopy>,
+) -> (Trace, Option<SelfCopy>) {
+    let Some(found) =
+        copy.as_mut().filter(|copy| image.real_path(&copy.program).as_ref() == Some(&program.real))
+    else {
+        return (trace, copy);
+    };
+    let second = next(image, found, program, Some(&trace));
+    if find(image, program, &second).is_some() {
+        return (trace, copy);
+    }
+    if second.events.iter().any(|event| matches!(&event.action, Action::Start(start) if start.tool.is_some()))
+    {
+        return (second, None);
+    }
+    if found.kept == Some(Unsafe::Restarts)
+        && find(image, program, &next(image, found, program, None)).is_none()
+    {
+        found.kept = None;
+    }
+    (trace, copy)
 }
 
 /// Whether `path` is `directory` or in it.
@@ -198,11 +282,7 @@ pub(super) fn handover(
         prepared.extend(outside);
     }
     if prepared.is_empty() {
-        let next = program
-            .script
-            .as_deref()
-            .map_or_else(Trace::default, |text| super::script::follow(image.0, &copy.program, text));
-        return handover::of(image, &program, &next);
+        return handover::of(image, &program, &next(image, copy, &program, None));
     }
     let reason = HandoverReason::CopyMounts {
         init: program.shown(),

@@ -57,15 +57,22 @@ pub enum Sign {
         /// To this directory.
         root: String,
     },
-    /// Most of the image is a file system image or an archive.
+    /// Most of the image is file system images or archives.
     SystemInside {
-        /// Path with a leading `/`.
+        /// Path of the largest with a leading `/`.
         path: String,
-        /// Percent of the image's content.
+        /// How many others there are.
+        others: usize,
+        /// Percent of the image's content that they are together.
         percent: u8,
     },
     /// A script copies the image into a new tmpfs or ramfs and goes on from there.
     CopiesItself {
+        /// The script.
+        script: String,
+    },
+    /// A script mounts the image a second time, and goes on from there.
+    MountsItself {
         /// The script.
         script: String,
     },
@@ -94,7 +101,7 @@ impl Sign {
     pub const fn weight(&self) -> i32 {
         match self {
             Self::Installer { .. } | Self::CrashDump(_) => 20,
-            Self::CopiesItself { .. } => 10,
+            Self::CopiesItself { .. } | Self::MountsItself { .. } => 10,
             Self::Packages(_) => 8,
             Self::SystemInit(_) | Self::Logins(_) => 2,
             Self::NothingElsewhere => 1,
@@ -150,12 +157,16 @@ const INSTALLERS: [(&str, &str); 6] = [
 ];
 
 /// Tools that save the memory of a crashed kernel.
-const CRASH_DUMPS: [&str; 5] = [
+const CRASH_DUMPS: [&str; 8] = [
     "etc/kdump.conf",
     "usr/lib/systemd/system/kdump-capture.service",
     "lib/kdump/kdump-lib-initramfs.sh",
     "usr/lib/kdump/kdump-lib-initramfs.sh",
     "usr/bin/kdump.sh",
+    // SUSE's.
+    "kdump/kdump-save",
+    "lib/kdump/save_dump.sh",
+    "usr/lib/systemd/system/kdump-save.service",
 ];
 
 /// Where systems keep what is installed.
@@ -190,7 +201,10 @@ pub(super) fn gather(scene: &Scene<'_>) -> Vec<Sign> {
         signs.push(Sign::NothingElsewhere);
     }
     signs.extend(system_inside(image.0, scene.inside));
-    signs.extend(scene.copy.map(|copy| Sign::CopiesItself { script: copy.script.clone() }));
+    signs.extend(scene.copy.map(|copy| match (copy.bytes, copy.script.clone()) {
+        (0, script) => Sign::MountsItself { script },
+        (_, script) => Sign::CopiesItself { script },
+    }));
     signs.extend(
         INSTALLERS
             .iter()
@@ -227,9 +241,11 @@ fn other_root(scene: &Scene<'_>) -> Option<Sign> {
     })
 }
 
-/// A part of the image that holds most of its content.
+/// Files in the image that are most of its content: one, or several as in a system of layers.
 fn system_inside(tree: &Tree, inside: &[Inside]) -> Option<Sign> {
-    let largest = inside.iter().filter(|it| it.kind.holds_system()).max_by_key(|it| it.size)?;
-    let percent = share(tree, largest);
-    (percent >= 50).then(|| Sign::SystemInside { path: largest.path.clone(), percent })
+    let files: Vec<&Inside> = inside.iter().filter(|it| it.kind.holds_system()).collect();
+    let largest = files.iter().max_by_key(|it| it.size)?;
+    let alone = share(tree, &[largest]);
+    let (percent, others) = if alone >= 50 { (alone, 0) } else { (share(tree, &files), files.len() - 1) };
+    (percent >= 50).then(|| Sign::SystemInside { path: largest.path.clone(), others, percent })
 }

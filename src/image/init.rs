@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::evidence::Sign;
 use super::view::Image;
-use crate::tree::Node;
+use crate::tree::{Node, display};
 
 /// Programs larger than this are not searched for strings.
 const MAX_PROGRAM: u64 = 64 << 20;
@@ -52,6 +52,57 @@ pub(super) fn find(image: &Image<'_>, signs: &mut Vec<Sign>) -> Option<String> {
     let found = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"].into_iter().find(|path| image.has(path));
     signs.push(found.map_or(Sign::NoInit, |path| Sign::NeedsRdinit(path.to_owned())));
     found.map(str::to_owned)
+}
+
+/// Why the kernel cannot start a program (fs/exec.c, fs/binfmt_script.c, fs/binfmt_elf.c).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// There is no init.
+    NoInit,
+    /// It is not a regular file.
+    NotRegular,
+    /// It is not executable.
+    NotExecutable,
+    /// It is neither a script that names its interpreter nor an ELF file.
+    NoFormat,
+    /// Its interpreter or dynamic loader, or that one's own, is not in the image.
+    Interpreter(String),
+}
+
+/// Interpreters of interpreters are followed so far, as the kernel does.
+const MAX_INTERPRETERS: usize = 5;
+/// The first line of a script is read so far (BINPRM_BUF_SIZE).
+const MAX_LINE: usize = 256;
+
+/// Why the kernel cannot start `program`, if it cannot.
+pub(super) fn obstacle(image: &Image<'_>, program: Option<&str>) -> Option<Obstacle> {
+    let Some(program) = program else { return Some(Obstacle::NoInit) };
+    let mut path = program.as_bytes().to_vec();
+    for depth in 0..MAX_INTERPRETERS {
+        let missing = || Some(Obstacle::Interpreter(display(&path)));
+        let Some(id) = image.0.resolve(&path) else {
+            return if depth == 0 { Some(Obstacle::NoInit) } else { missing() };
+        };
+        let inode = image.0.inode(id);
+        if !matches!(inode.node, Node::Regular(_)) {
+            return if depth == 0 { Some(Obstacle::NotRegular) } else { missing() };
+        }
+        if inode.mode & 0o111 == 0 {
+            return Some(Obstacle::NotExecutable);
+        }
+        let bytes = image.0.read(id, MAX_PROGRAM).ok()??;
+        path = if let Some(line) = bytes.strip_prefix(b"#!") {
+            let line = &line[..line.len().min(MAX_LINE)];
+            let mut words = line.split(|b| *b == b'\n').next()?.split(|b| matches!(b, b' ' | b'\t'));
+            words.find(|word| !word.is_empty()).map(<[u8]>::to_vec).unwrap_or_default()
+        } else if bytes.starts_with(b"\x7fELF") {
+            goblin::elf::Elf::parse(&bytes).ok()?.interpreter?.as_bytes().to_vec()
+        } else {
+            return (!bytes.starts_with(b"bFLT")).then_some(Obstacle::NoFormat);
+        };
+    }
+    None
 }
 
 /// A program of the image.

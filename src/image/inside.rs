@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use serde::Serialize;
 
 use super::archives::Cursor;
-use crate::codec;
+use crate::codec::{self, Encoding};
 use crate::squashfs;
 use crate::tree::{InodeId, Node, Tree, display};
 
@@ -15,8 +15,8 @@ const MIN_SIZE: u64 = 1 << 20;
 const MAX_FILES: usize = 64;
 /// As far as the last magic number that is looked for: btrfs's.
 const HEAD: usize = 65_536 + 72;
-/// So much of a compressed file is unpacked to see what is inside: enough for a cpio, a tar, ext4 and a squashfs.
-const PREFIX: usize = 36 << 10;
+/// So much of a compressed file is unpacked to see what is inside.
+const PREFIX: usize = HEAD;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -130,8 +130,7 @@ fn kind(tree: &Tree, id: InodeId) -> Option<(InsideKind, bool)> {
     if let Some(kind) = InsideKind::of(&head) {
         return Some((kind, false));
     }
-    let packed = [&b"\x1f\x8b"[..], b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"BZh", b"\x5d\0\0"];
-    if !packed.iter().any(|magic| head.starts_with(magic)) {
+    if matches!(Encoding::by_signature(&head), None | Some(Encoding::Plain)) {
         return None;
     }
     // Blocks of xz and zstd may be larger than the head: they are read as far as is needed.
@@ -141,8 +140,8 @@ fn kind(tree: &Tree, id: InodeId) -> Option<(InsideKind, bool)> {
     InsideKind::of(&start).map(|kind| (kind, true))
 }
 
-/// Percent of the tree's content that is `inside`.
-pub(super) fn share(tree: &Tree, inside: &Inside) -> u8 {
+/// Percent of the tree's content that `files` are.
+pub(super) fn share(tree: &Tree, files: &[&Inside]) -> u8 {
     let mut seen = vec![false; tree.inodes.len()];
     let sizes =
         tree.walk().filter(|entry| !std::mem::replace(&mut seen[entry.id.0 as usize], true)).map(|entry| {
@@ -152,5 +151,6 @@ pub(super) fn share(tree: &Tree, inside: &Inside) -> u8 {
             }
         });
     let all = sizes.fold(1, u64::saturating_add);
-    (u128::from(inside.size) * 100 / u128::from(all)).min(100) as u8
+    let size: u128 = files.iter().map(|file| u128::from(file.size)).sum();
+    (size * 100 / u128::from(all)).min(100) as u8
 }

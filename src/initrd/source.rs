@@ -306,7 +306,9 @@ impl Segments<'_> {
                     format!("put {missing} more zero {} before it", if missing == 1 { "byte" } else { "bytes" }),
                 )
             } else {
-                let ahead = magic::window(self.source, at);
+                // Zeros that are skipped may be the start of a disk image or a file system.
+                let whole = if self.list.is_empty() { magic::window(self.source, 0) } else { Vec::new() };
+                let ahead = if magic::is_known(&whole) { whole } else { magic::window(self.source, at) };
                 let what = format!("{}: expected a newc archive, plain or compressed", magic::name(&ahead));
                 (what, magic::next_step(&ahead).to_owned())
             };

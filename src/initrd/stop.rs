@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::codec::{Encoding, Refusal, linux_words};
+use crate::codec::{Encoding, LargeDictionary, Refusal, linux_words};
 use crate::error::Error;
 
 const DAMAGED: &str = "the image is damaged or was cut short: fetch it again and compare its checksum";
@@ -97,6 +97,11 @@ impl Halt {
         if let Some(Refusal { linux, remedy, .. }) = inner(&error) {
             return Self::new(linux, offset, error.to_string(), remedy);
         }
+        if inner::<LargeDictionary>(&error).is_some() {
+            let hint = "unpack it yourself and give the result, or pack it with a smaller dictionary: xz -9 --check=crc32 \
+                        takes 64 MiB, on the target machine too";
+            return Error::input(error.to_string()).at_unpacked(offset).hint(hint).into();
+        }
         if let Some(Damaged { truncated, source }) = inner(&error) {
             let words = linux_words(encoding, *truncated);
             if encoding == Encoding::Lz4 {
@@ -143,7 +148,10 @@ pub(super) struct Damaged {
 impl Damaged {
     /// Marks an error of a decompressor, unless the source itself cannot be read.
     pub(super) fn mark(error: io::Error) -> io::Error {
-        if error.raw_os_error().is_some() || inner::<Refusal>(&error).is_some() {
+        if error.raw_os_error().is_some()
+            || inner::<Refusal>(&error).is_some()
+            || inner::<LargeDictionary>(&error).is_some()
+        {
             return error;
         }
         let (kind, truncated) = (error.kind(), error.kind() == io::ErrorKind::UnexpectedEof);

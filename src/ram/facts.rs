@@ -60,8 +60,8 @@ impl Facts {
             }
             Verdict::FrontEnd(_) => Self { pinned: 0, programs: 0, ..monolith(initrd, false, page) },
             Verdict::SystemInside(_) => {
-                let largest = image.class.inside.first().map_or(0, |inside| inside.size);
-                let pinned = largest.next_multiple_of(page);
+                let files = image.class.inside.iter().filter(|inside| inside.kind.holds_system());
+                let pinned = files.map(|file| file.size.next_multiple_of(page)).sum();
                 Self { pinned, ..monolith(initrd, image.class.handover == Handover::Mounted, page) }
             }
             Verdict::Converted(_) => converted(image, initrd, page),

@@ -4,7 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use super::units;
 use crate::image::classify::{
-    Classification, HandoverReason, InitKind, Inside, InsideKind, SelfCopy, Sign, Tool, Unsafe,
+    Classification, HandoverReason, InitKind, Inside, InsideKind, Obstacle, SelfCopy, Sign, Tool, Unsafe,
 };
 
 impl Display for Tool {
@@ -41,14 +41,22 @@ impl Display for Sign {
                 let root = root.replace(char::REPLACEMENT_CHARACTER, "…");
                 write!(f, "{script} goes to another root with {tool} ({root})")
             }
-            Self::SystemInside { path, percent } => {
+            Self::SystemInside { path, others: 0, percent } => {
                 write!(f, "{path} holds {percent}% of the image's content")
+            }
+            Self::SystemInside { path, others, percent } => {
+                let files = if *others == 1 { "another file" } else { "other files" };
+                let count = if *others == 1 { String::new() } else { format!("{others} ") };
+                write!(f, "{path} and {count}{files} hold {percent}% of the image's content")
             }
             Self::CopiesItself { script } => {
                 write!(
                     f,
                     "{script} copies the image into a file system in memory and starts the system there"
                 )
+            }
+            Self::MountsItself { script } => {
+                write!(f, "{script} mounts the image a second time and starts the system there")
             }
             Self::Packages(path) => write!(f, "a package database (/{path})"),
             Self::Installer { name, path } => write!(f, "{name}, whole (/{path})"),
@@ -141,6 +149,7 @@ impl Display for InsideKind {
 #[must_use]
 pub fn remarks(class: &Classification) -> Vec<String> {
     let mut remarks = Vec::new();
+    remarks.extend(class.obstacle.as_ref().map(|obstacle| cannot_start(obstacle, class.started.as_deref())));
     remarks.extend(class.copy.iter().flat_map(copy));
     if class.init_kind == InitKind::LinuxKit {
         remarks.push(
@@ -163,6 +172,20 @@ fn file(inside: &Inside) -> String {
     )
 }
 
+fn cannot_start(obstacle: &Obstacle, program: Option<&str>) -> String {
+    let program = program.unwrap_or("/init");
+    let why = match obstacle {
+        Obstacle::NoInit => return "warning: no kernel can run this image: there is no init".into(),
+        Obstacle::NotRegular => "it is not a regular file".into(),
+        Obstacle::NotExecutable => "it is not executable".into(),
+        Obstacle::NoFormat => {
+            "it is neither an ELF program nor a script that begins with #! and its interpreter".into()
+        }
+        Obstacle::Interpreter(path) => format!("it needs {path}, which is not in the image"),
+    };
+    format!("warning: no kernel can start {program}: {why}; another program is named with --init PATH")
+}
+
 /// What is not known of a script's words, as an ellipsis.
 fn shown(words: &str) -> String {
     words.replace(char::REPLACEMENT_CHARACTER, "…")
@@ -170,11 +193,18 @@ fn shown(words: &str) -> String {
 
 fn copy(copy: &SelfCopy) -> Vec<String> {
     let SelfCopy { script, by, directory, file_system, .. } = copy;
-    let mut said = vec![format!(
-        "{script} copies {} of the image into a {file_system} on {directory} ({by}) and then starts {}",
-        units::size(copy.bytes),
-        shown(&copy.command())
-    )];
+    let command = shown(&copy.command());
+    let mut said = vec![if copy.bytes == 0 {
+        format!(
+            "{script} mounts the image a second time ({file_system} on {directory}) and then starts {command}"
+        )
+    } else {
+        format!(
+            "{script} copies {} of the image into a {file_system} on {} ({by}) and then starts {command}",
+            units::size(copy.bytes),
+            shown(directory),
+        )
+    }];
     if let Some(why) = copy.kept {
         said.push(format!(
             "warning: this copy cannot be skipped safely, because {}; a converted image that copies itself needs the memory \
@@ -183,6 +213,7 @@ fn copy(copy: &SelfCopy) -> Vec<String> {
                 Unsafe::Conditional => "it depends on something that only shows at boot",
                 Unsafe::ProgramUnknown => "the program that is started in the copy is not known",
                 Unsafe::TooLong => "the script is too long to be followed",
+                Unsafe::Restarts => "the script is started again in the copy, and would copy again without it",
             }
         ));
         return said;

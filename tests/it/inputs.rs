@@ -82,6 +82,37 @@ fn every_other_kind_of_file_is_named_with_the_next_step() {
         ("vendor_boot.img", with(0, b"VNDRBOOT"), "an Android vendor boot image", "unpack_bootimg"),
         ("disk.vmdk", with(0, b"KDMV"), "a VMware disk image", "give the initrd inside"),
         ("fat", with(54, b"FAT1"), "a FAT file system", "Mount it"),
+        (
+            "f2fs",
+            [vec![0; 1024], vec![0x10, 0x20, 0xf5, 0xf2], vec![0; 99]].concat(),
+            "an F2FS file system",
+            "Mount it",
+        ),
+        ("ubifs", with(0, &[0x31, 0x18, 0x10, 0x06]), "a UBIFS file system", "Mount it"),
+        ("luks", with(0, b"LUKS\xba\xbe\0\x02"), "(LUKS)", "cryptsetup"),
+        (
+            "disk.raw",
+            [vec![0; 446], b"\x80\x01".to_vec(), vec![0; 62], vec![0x55, 0xaa]].concat(),
+            "a disk image with a partition table",
+            "losetup",
+        ),
+        (
+            "lvm",
+            [vec![0; 536], b"LVM2 001".to_vec()].concat(),
+            "an LVM physical volume",
+            "give the initrd inside",
+        ),
+        ("swap", [vec![0; 4086], b"SWAPSPACE2".to_vec()].concat(), "swap space", "give the initrd"),
+        ("disk.vdi", with(0, b"<<< Oracle VM VirtualBox"), "a VirtualBox disk image", "qemu-nbd"),
+        ("sparse.img", with(0, &[0x3a, 0xff, 0x26, 0xed]), "an Android sparse image", "simg2img"),
+        ("boot.wim", with(0, b"MSWIM\0\0\0"), "a Windows image", "give the initrd"),
+        ("router.trx", with(0, b"HDR0"), "a firmware image of a router", "binwalk"),
+        (
+            "pointer",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n".to_vec(),
+            "Git LFS",
+            "git lfs pull",
+        ),
         ("image.7z", with(0, b"7z\xbc\xaf\x27\x1c"), "a 7z archive", "unpack it"),
         ("file.Z", with(0, &[0x1f, 0x9d]), "a file packed with compress", "cpio -H newc"),
         ("tar.xz", packed(&with(257, b"ustar"), Encoding::Xz), "a tar archive inside", "cpio -o -H newc"),
@@ -220,6 +251,54 @@ fn zstd_windows_that_linux_refuses_are_named() {
         assert!(said.contains(words), "{said}");
     }
     assert!(inspect(&dir.path().join("good")).status.success());
+}
+
+#[test]
+fn a_dictionary_that_takes_too_much_memory_is_named() {
+    if !have("xz") {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let plain = write(tmp.path(), "plain", archive(&[file("init", "#!/bin/sh\n").mode(0o755), trailer()]));
+    for (name, options) in
+        [("xz", "--check=crc32 --lzma2=dict=512MiB"), ("lzma", "--format=lzma --lzma1=dict=512MiB")]
+    {
+        let packed = tmp.path().join(name);
+        crate::support::sh(tmp.path(), &format!(r#"xz -c {options} <"$1" >"$2""#), &[&plain, &packed]);
+        let output = inspect(&packed);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        for words in ["needs a dictionary of 512 MiB: the limit is 256 MiB", "xz -9 --check=crc32"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("damaged") && !said.contains("corrupt"), "{said}");
+    }
+}
+
+#[test]
+fn an_init_that_no_kernel_can_start_is_said() {
+    let tmp = tempfile::tempdir().unwrap();
+    let warned = |init: &str, more: &[crate::support::newc::Entry]| {
+        let mut entries = vec![dir("bin"), file("bin/getty", "x"), file("init", init).mode(0o755)];
+        entries.extend(more.iter().cloned());
+        entries.push(trailer());
+        let path = write(tmp.path(), "image.cpio", archive(&entries));
+        text(&inspect(&path).stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let shell = [file("bin/sh", "\x7fELF").mode(0o755)];
+    for (init, why) in [
+        (
+            "#!/bin/bash\nexec /bin/getty\n",
+            "no kernel can start /init: it needs /bin/bash, which is not in the image",
+        ),
+        ("#!/bin/sh\r\nexec /bin/getty\r\n", r"it needs /bin/sh\r, which is not in the image"),
+        ("exec /bin/getty\n", "neither an ELF program nor a script"),
+        ("", "neither an ELF program nor a script"),
+    ] {
+        let said = warned(init, &shell);
+        assert!(said.contains(why) && said.contains("--init PATH"), "{init:?}: {said}");
+    }
+    assert!(!warned("#!/bin/sh\nexec /bin/getty\n", &shell).contains("no kernel can"));
 }
 
 #[test]

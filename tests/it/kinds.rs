@@ -55,6 +55,12 @@ fn an_init_that_goes_to_another_root_is_a_front_end() {
         "cd /r; pivot_root . mnt; exec chroot . /sbin/init",
         "boot() { exec switch_root \"$1\" /sbin/init; }\n[ \"$rescue\" ] || boot /r",
         "exec sh /second",
+        "exec systemctl switch-root /r /sbin/init",
+        "trap 'exec switch_root /r /sbin/init' ALRM\nexec /sbin/getty",
+        "exec $b switch_root \"$ROOT\" /sbin/init",
+        // Linux Live Kit: it copies itself to be able to pivot, and starts itself again.
+        "if [ ! -r /lib/escaped ]; then\nmkdir -p /m\nmount -n -t tmpfs -o size=\"100%\" tmpfs /m\ncp -a /??* /m 2>/dev/null\ncd /m\n\
+         echo escaped >/m/lib/escaped\nexec switch_root -c /dev/console . $0\nfi\ncd /r\npivot_root . mnt/live\nexec chroot . sbin/init",
     ] {
         let init = format!("#!/bin/sh\nmount -t proc proc /proc\nmount -o ro /dev/sda1 /r\n{end}\n");
         let mut files = system.to_vec();
@@ -95,9 +101,13 @@ fn sourced_scripts_count_as_yocto_writes_them() {
 #[test]
 fn a_crash_dump_initramfs_is_a_monolith() {
     let init = "#!/bin/sh\n. /lib/dracut-lib.sh\nexec switch_root \"$NEWROOT\" \"$INIT\"\n";
-    for sign in
-        ["etc/kdump.conf", "usr/lib/systemd/system/kdump-capture.service", "lib/kdump/kdump-lib-initramfs.sh"]
-    {
+    for sign in [
+        "etc/kdump.conf",
+        "usr/lib/systemd/system/kdump-capture.service",
+        "lib/kdump/kdump-lib-initramfs.sh",
+        "kdump/kdump-save",
+        "usr/lib/systemd/system/kdump-save.service",
+    ] {
         let (verdict, why, _) =
             judged(init, &[("usr/lib/dracut-lib.sh", b""), ("etc/initrd-release", b""), (sign, b"")]);
         assert_eq!(verdict, "monolith", "{sign}: {why}");
@@ -106,7 +116,7 @@ fn a_crash_dump_initramfs_is_a_monolith() {
 }
 
 /// How real projects' inits copy the image, and what they start in the copy.
-const COPIES: [(&str, &str, &str); 11] = [
+const COPIES: [(&str, &str, &str); 22] = [
     (
         "OpenWrt",
         "DIRS=$(echo *)\nN=/new_root\nmkdir -p $N\nmount -t tmpfs tmpfs $N\ncp -pr $DIRS $N\nexec switch_root $N /sbin/init",
@@ -162,6 +172,75 @@ const COPIES: [(&str, &str, &str); 11] = [
         "copy() {\n for d in /*; do case $d in /n|/proc) continue ;; esac; cp -a $d \"$1\"; done\n}\nmount -t tmpfs t /n && copy /n\nexec switch_root /n /sbin/init",
         "/sbin/init",
     ),
+    (
+        "claylinux",
+        "set -eu\nexec >/dev/console 2>/dev/console\nb=/busybox.static\n$b mount -t tmpfs root /n\n\
+         $b find / -path /n -prune -o ! -path $b ! -path /init -mindepth 1 -maxdepth 1 -exec $b mv -t /n {} +\n\
+         exec $b switch_root /n /sbin/init \"$@\"",
+        "/sbin/init",
+    ),
+    (
+        "ReaR with bash's own syntax",
+        "if test -s /warewulf/config; then\n read free junk </warewulf/config\n read size junk <<<$(du -xsm /) # not <()\n\
+         ((total = size + free))\n opts=\"-o size=${total}m\"\nfi\nmount -t tmpfs $opts none /n\ncp -ax / /n/\ncd /n\n\
+         exec switch_root /n sbin/init <dev/console &>dev/console",
+        "/sbin/init",
+    ),
+    (
+        "SliTaz",
+        "size=\"$(grep rootfssize= < /proc/cmdline | sed 's/x/y/')\"\n[ -z \"$size\" ] && size=90%\nfree=$(busybox free | busybox awk '{ print $1 }')\n\
+         if [ \"$free\" -lt 100 ] || ! mount -t tmpfs -o size=$size tmpfs /n; then\n exec /sbin/init\nfi\n\
+         for i in $(ls -a /); do\n case \"$i\" in .|..) ;; n) mkdir /n/n ;; *) cp -a /$i /n ;; esac\ndone\nexec /bin/busybox switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "a name for each",
+        "mount -t tmpfs n /n\nls / | grep -v n | xargs -I{} cp -a /{} /n/\nexec switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "braces",
+        "mount -t tmpfs n /n\ncp -a /{bin,sbin,etc,usr} /n\nexec switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "another place of the root",
+        "mount --bind / /tmp/old\nmount -nt tmpfs n /tmp/new\ncp -a /tmp/old/. /tmp/new/\nexec switch_root /tmp/new /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "a made-up directory",
+        "N=$(mktemp -d)\nmount -t tmpfs n $N\ncp -ax / $N\nexec switch_root $N /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "a compressed RAM disk",
+        "mkfs.ext4 /dev/zram0\nmount /dev/zram0 /n\ncp -ax / /n\nexec switch_root /n /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "moved over the root",
+        "mount -t tmpfs n /n\ncp -ax /. /n\ncd /n\nmount --move . /\nexec chroot . /sbin/init",
+        "/sbin/init",
+    ),
+    (
+        "itself, by a variable",
+        "mount -t devtmpfs d /dev\nif [ -z \"${ROOT_SWITCHED}\" ]; then\n if mount -t tmpfs -o size=90% tmpfs /mnt; then\n\
+          if tar -C / --exclude=mnt -cf - . | tar -C /mnt/ -xf -; then\n export ROOT_SWITCHED=true\n exec switch_root /mnt /init\n fi\n fi\nfi\nexec /sbin/init $*",
+        "/init",
+    ),
+    (
+        "itself, by an argument",
+        "if [ \"$1\" != second ]; then\n mount -t tmpfs t /n\n cp -a /bin /sbin /etc /usr /init /n\n exec switch_root /n /init second\nfi\nexec /sbin/init",
+        "/init",
+    ),
+];
+
+/// Inits that mount the image a second time and go on from there.
+const SECOND_MOUNTS: [&str; 3] = [
+    "mount --bind / /n\nexec switch_root /n /sbin/init",
+    "mount -t tmpfs t /o\nmount -t overlay -o lowerdir=/,upperdir=/o/u,workdir=/o/w none /n\nexec busybox switch_root /n /sbin/init",
+    "mount -t aufs -o br:/o/u=rw:/=ro none /n\nexec chroot /n /sbin/init",
 ];
 
 fn copying_files() -> Vec<(&'static str, Vec<u8>)> {
@@ -194,6 +273,18 @@ fn an_init_that_copies_the_image_is_skipped() {
 }
 
 #[test]
+fn an_init_that_mounts_the_image_again_is_skipped() {
+    let files = copying_files();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, body)| (*path, body.as_slice())).collect();
+    for init in SECOND_MOUNTS {
+        let (verdict, why, notes) = judged(&format!("#!/bin/sh\n{init}\n"), &files);
+        assert_eq!(verdict, "monolith", "{init}: {why}");
+        assert!(why.starts_with("/init mounts the image a second time"), "{init}: {why}");
+        assert!(notes.contains("skips /init and starts /sbin/init itself"), "{init}: {notes}");
+    }
+}
+
+#[test]
 fn a_copy_that_cannot_be_skipped_safely_is_said() {
     let files = copying_files();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(path, body)| (*path, body.as_slice())).collect();
@@ -203,6 +294,15 @@ fn a_copy_that_cannot_be_skipped_safely_is_said() {
             "only shows at boot",
         ),
         ("mount -t tmpfs t /n; cp -a /* /n; exec switch_root /n $(choose-init)", "is not known"),
+        (
+            "[ -e /escaped ] && exec /sbin/init; mount -t tmpfs t /n; cp -a /* /n; touch /n/escaped; exec switch_root /n $0",
+            "started again in the copy",
+        ),
+        // The system is in a directory.
+        (
+            "mount -t tmpfs t /n; find /usr -mindepth 1 -exec mv -t /n {} +; exec switch_root /n /lib/systemd",
+            "is not known",
+        ),
     ] {
         let (verdict, _, notes) = judged(&format!("#!/bin/sh\n{init}\n"), &files);
         assert_eq!(verdict, "monolith");
@@ -311,6 +411,34 @@ fn inside(scratch: &Path) -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("system.cpio", "cpio", read("a.cpio")),
         ("system.cpio.xz", "cpio, compressed", read("a.cpio.xz")),
     ]
+}
+
+#[test]
+fn a_system_in_layers_is_found() {
+    if !["mksquashfs", "mke2fs", "genisoimage", "xz", "cpio"].into_iter().all(have) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let inside = inside(scratch.path());
+    let (_, _, layer) = &inside[0];
+    let init =
+        "#!/bin/sh\nmount -t aufs -o br=/m/rw:/m/1=ro none /m/union\nexec switch_root /m/union /sbin/init\n";
+    let firmware = vec![7; 2 * layer.len() / 3];
+    let files: [(&str, &[u8]); 5] = [
+        ("slax/01-core.sb", layer),
+        ("slax/02-xorg.sb", layer),
+        ("init", init.as_bytes()),
+        ("lib/firmware/blob", &firmware),
+        ("sbin/init", ELF),
+    ];
+    let report = inspect(&image(scratch.path(), &files));
+    let identity = &report["identity"];
+    assert_eq!(identity["verdict"], "front-end (an unknown generator) with the system inside", "{report:#}");
+    let why = identity["why"].to_string();
+    assert!(why.contains("/slax/01-core.sb and another file hold 74% of the image's content"), "{why}");
+    let parts = report["ram"]["parts"].as_array().unwrap();
+    let pinned = parts.iter().find(|part| part["name"] == "S: pinned").unwrap();
+    assert_eq!(pinned["figure"]["value"], 2 * (layer.len() as u64).next_multiple_of(4096));
 }
 
 #[test]

@@ -3,14 +3,20 @@
 use super::Tool;
 use super::expand::absolute;
 
-pub(super) fn tool(name: &str) -> Option<Tool> {
-    Some(match name {
+/// The tool that a program of this name is, and its words.
+pub(super) fn tool<'w>(name: &str, words: &'w [String]) -> Option<(Tool, &'w [String])> {
+    let tool = match name {
         "switch_root" | "switchroot" | "new_root" => Tool::SwitchRoot,
         "run-init" => Tool::RunInit,
         "pivot_root" => Tool::PivotRoot,
         "chroot" => Tool::Chroot,
+        "systemctl" => {
+            let at = words.iter().position(|word| word == "switch-root")?;
+            return Some((Tool::SwitchRoot, &words[at + 1..]));
+        }
         _ => return None,
-    })
+    };
+    Some((tool, words))
 }
 
 /// The operands of a tool: the root, the program and its arguments.
@@ -35,22 +41,54 @@ pub(super) struct MountArguments {
     pub operands: Vec<String>,
 }
 
+impl MountArguments {
+    fn add(&mut self, options: &str) {
+        self.options = [self.options.as_str(), options].join(",").trim_matches(',').to_owned();
+    }
+
+    /// Short options, several in one word perhaps: `-nt tmpfs`, `-ttmpfs`.
+    fn letters<'w>(&mut self, letters: &str, words: &mut impl Iterator<Item = &'w String>) {
+        for (at, letter) in letters.char_indices() {
+            let mut value = || {
+                let attached = letters.get(at + 1..).filter(|rest| !rest.is_empty());
+                attached.map(str::to_owned).or_else(|| words.next().cloned()).unwrap_or_default()
+            };
+            match letter {
+                't' => self.kind = value(),
+                'o' => self.add(&value()),
+                'L' | 'U' => self.operands.insert(0, value()),
+                'M' | 'B' | 'R' => {
+                    self.moved = true;
+                    continue;
+                }
+                _ => continue,
+            }
+            return;
+        }
+    }
+}
+
 pub(super) fn mount(words: &[String]) -> MountArguments {
     let mut parsed = MountArguments::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "-t" | "--types" => parsed.kind = words.next().cloned().unwrap_or_default(),
-            "-o" | "--options" => {
-                let more = words.next().map_or("", String::as_str);
-                parsed.options = [parsed.options.as_str(), more].join(",").trim_matches(',').to_owned();
-            }
-            "--move" | "-M" | "--bind" | "-B" | "--rbind" | "-R" => parsed.moved = true,
-            word if word.starts_with("-t") => parsed.kind = word[2..].to_owned(),
-            word if word.starts_with("-o") => parsed.options = word[2..].to_owned(),
-            // A kind alone names its own mount point: `mount proc` by fstab.
-            word if word.starts_with('-') && word.len() > 1 => {}
-            word => parsed.operands.push(word.to_owned()),
+        let Some(option) = word.strip_prefix('-').filter(|option| !option.is_empty()) else {
+            parsed.operands.push(word.clone());
+            continue;
+        };
+        let Some(long) = option.strip_prefix('-') else {
+            parsed.letters(option, &mut words);
+            continue;
+        };
+        let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+        let mut value = || value.map(str::to_owned).or_else(|| words.next().cloned()).unwrap_or_default();
+        match name {
+            "types" => parsed.kind = value(),
+            "options" => parsed.add(&value()),
+            "move" | "bind" | "rbind" => parsed.moved = true,
+            "source" | "label" | "uuid" => parsed.operands.insert(0, value()),
+            "target" => parsed.operands.push(value()),
+            _ => {}
         }
     }
     let moving = ["move", "bind", "rbind"];

@@ -1,7 +1,7 @@
 //! The shell's own commands, and programs that only answer a question.
 
 use super::UNKNOWN;
-use super::commands::Call;
+use super::call::Call;
 use super::expand::{absolute, known};
 use super::trace::{Flow, State, Status, Stream, Tracer};
 
@@ -54,10 +54,13 @@ impl Tracer<'_> {
                 state.arguments.drain(..count);
                 Status::Success
             }
-            "read" => {
-                let names = words.iter().filter(|word| !word.starts_with('-'));
-                names.for_each(|name| state.set(name, UNKNOWN.to_string()));
-                Status::Unknown
+            "read" => self.read(words, state),
+            "trap" => {
+                // Runs at a signal, or never.
+                let mut later = state.clone();
+                later.uncertain = true;
+                self.source(first, &mut later);
+                Status::Success
             }
             "return" | "exit" | "break" | "continue" => {
                 flow = match call.name.as_str() {
@@ -84,6 +87,34 @@ impl Tracer<'_> {
             _ => return self.answer(call, state).map(|status| (status, Flow::Next)),
         };
         Some((status, flow))
+    }
+
+    fn read(&mut self, words: &[String], state: &mut State) -> Status {
+        let names = words.iter().filter(|word| !word.starts_with('-'));
+        let line = match &state.input {
+            Stream::Text(text) if text.is_empty() => return Status::Failure,
+            _ => state.line(),
+        };
+        self.spend(1);
+        match line {
+            Some(line) => {
+                let mut rest = line.trim();
+                let names: Vec<_> = names.collect();
+                for (at, name) in names.iter().enumerate() {
+                    let (value, more) = match rest.split_once([' ', '\t']) {
+                        Some((value, more)) if at + 1 < names.len() => (value, more.trim_start()),
+                        _ => (rest, ""),
+                    };
+                    state.set(name, value.to_owned());
+                    rest = more;
+                }
+                Status::Success
+            }
+            None => {
+                names.for_each(|name| state.set(name, UNKNOWN.to_string()));
+                Status::Unknown
+            }
+        }
     }
 
     /// Programs whose output is often substituted.
@@ -137,6 +168,11 @@ impl Tracer<'_> {
                 self.spend(names.len() as u32);
                 state.emit(&format!("{}\n", names.join("\n")));
             }
+            "mktemp" => state.emit(if known(operand) && operand.starts_with('/') {
+                operand
+            } else {
+                "/tmp/tmp.XXXXXX"
+            }),
             "cut" => {
                 let text = cut(words, &state.input);
                 state.emit(&text);
@@ -215,7 +251,7 @@ impl Tracer<'_> {
         }
         let changed = NOT_OF_THE_IMAGE.iter().any(|top| below(top))
             || self.mounted.iter().any(|top| top.len() > 1 && below(top));
-        if self.tree.resolve(&path).is_some() {
+        if self.tree.resolve(&path).is_some() || self.made_before.contains(&path) {
             return Status::Success;
         }
         if changed { Status::Unknown } else { Status::Failure }

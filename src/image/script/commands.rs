@@ -1,28 +1,11 @@
 //! What single commands do: the shell's own, and the programs that boot scripts use to mount, copy and hand over.
 
 use super::arguments::{self, Tar};
+use super::call::{Call, base, multicall};
 use super::expand::{absolute, known};
 use super::syntax::Simple;
 use super::trace::{Flow, State, Status, Stream, Tracer};
 use super::{Action, Copied, Mount, Start, Tool, UNKNOWN};
-
-/// Programs that run the program they are given: name and how many operands come before it.
-const WRAPPERS: [(&str, usize); 14] = [
-    ("busybox", 0),
-    ("toybox", 0),
-    ("env", 0),
-    ("command", 0),
-    ("builtin", 0),
-    ("nohup", 0),
-    ("setsid", 0),
-    ("cttyhack", 0),
-    ("nice", 0),
-    ("time", 0),
-    ("timeout", 1),
-    ("chrt", 1),
-    ("openvt", 0),
-    ("linux32", 0),
-];
 
 /// Programs that are taken to succeed, since a boot goes no further where they do not.
 const SUCCEED: [&str; 22] = [
@@ -51,7 +34,7 @@ const SUCCEED: [&str; 22] = [
 ];
 
 /// Programs without any effect on what comes after the script.
-const HARMLESS: [&str; 38] = [
+const HARMLESS: [&str; 39] = [
     ":",
     "true",
     "false",
@@ -89,87 +72,9 @@ const HARMLESS: [&str; 38] = [
     "set",
     "sync",
     "seq",
+    "let",
     "mountpoint",
 ];
-
-/// A command while it is looked at.
-pub(super) struct Call {
-    pub name: String,
-    pub words: Vec<String>,
-    /// Whether it takes the shell's place.
-    exec: bool,
-    /// Whether its environment starts empty.
-    cleared: bool,
-    environment: Vec<(String, String)>,
-    busybox: bool,
-}
-
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-impl Call {
-    /// Takes off what only runs another program.
-    fn new(words: Vec<String>) -> Self {
-        let mut call = Self {
-            name: String::new(),
-            words,
-            exec: false,
-            cleared: false,
-            environment: Vec::new(),
-            busybox: false,
-        };
-        loop {
-            let Some(name) = call.words.first().map(|word| base(word).to_owned()) else { return call };
-            let wrapper = WRAPPERS.iter().find(|(wrapper, _)| *wrapper == name);
-            let skipped = match (wrapper, name.as_str()) {
-                (_, "exec") => 0,
-                (Some((_, operands)), _) => *operands,
-                (None, _) => {
-                    call.name = name;
-                    return call;
-                }
-            };
-            // `command -v` asks, `busybox` alone lists.
-            let asks = name == "command" && call.words.get(1).is_some_and(|word| word.starts_with("-v"));
-            if asks || (call.words.len() < 2 && name != "exec") {
-                call.name = name;
-                return call;
-            }
-            call.exec |= name == "exec";
-            call.busybox |= name == "busybox";
-            call.unwrap(&name, skipped);
-        }
-    }
-
-    fn unwrap(&mut self, name: &str, operands: usize) {
-        let mut words = std::mem::take(&mut self.words).into_iter().skip(1).peekable();
-        while let Some(word) = words.next_if(|word| word.starts_with('-') && word.len() > 1) {
-            self.cleared |= name == "env" && (word == "-i" || word == "--ignore-environment");
-            let valued = match name {
-                "env" => word == "-u",
-                "exec" => word == "-a",
-                "nice" => word == "-n",
-                "openvt" => word == "-c",
-                _ => false,
-            };
-            if valued {
-                words.next();
-            }
-            if word == "--" {
-                break;
-            }
-        }
-        if name == "env" {
-            while let Some(word) = words.next_if(|word| word.contains('=')) {
-                if let Some((key, value)) = word.split_once('=') {
-                    self.environment.push((key.to_owned(), value.to_owned()));
-                }
-            }
-        }
-        self.words = words.skip(operands).collect();
-    }
-}
 
 impl Tracer<'_> {
     pub(super) fn simple(&mut self, simple: &Simple, state: &mut State) -> (Status, Flow) {
@@ -217,13 +122,14 @@ impl Tracer<'_> {
     /// A file that is written: not a device, and not what is gone at the end.
     fn writes(&mut self, target: &str, state: &State) {
         let path = absolute(&state.directory, target);
+        self.made(&path);
         let passing = ["/dev", "/proc", "/sys", "/run", "/tmp"].iter().any(|top| path.starts_with(top));
         if !passing && known(target) && !target.is_empty() {
             self.event(Action::Other(format!("write {path}")), state);
         }
     }
 
-    fn call(&mut self, call: &Call, state: &mut State) -> (Status, Flow) {
+    pub(super) fn call(&mut self, call: &Call, state: &mut State) -> (Status, Flow) {
         if let Some(body) = self.function(&call.words[0]) {
             let saved = std::mem::replace(&mut state.arguments, call.words[1..].to_vec());
             let (status, flow) = self.list(&body, state);
@@ -233,8 +139,8 @@ impl Tracer<'_> {
         if let Some(result) = self.builtin(call, state) {
             return result;
         }
-        if let Some(tool) = arguments::tool(&call.name) {
-            return self.hand_over(tool, call, state);
+        if let Some((tool, words)) = arguments::tool(&call.name, &call.words[1..]) {
+            return self.hand_over(tool, words, call, state);
         }
         if call.words[0].contains(UNKNOWN) {
             return (Status::Unknown, if call.exec { Flow::Exit } else { Flow::Next });
@@ -317,9 +223,13 @@ impl Tracer<'_> {
         }
     }
 
-    fn hand_over(&mut self, tool: Tool, call: &Call, state: &mut State) -> (Status, Flow) {
-        let operands = arguments::operands(tool, &call.words[1..]);
-        let root = operands.first().map(|root| absolute(&state.directory, root));
+    fn hand_over(&mut self, tool: Tool, words: &[String], call: &Call, state: &mut State) -> (Status, Flow) {
+        let operands = arguments::operands(tool, words);
+        // A variable that is not set names no directory.
+        let root = operands.first().map(|root| match root.as_str() {
+            "" => UNKNOWN.to_string(),
+            root => self.unbound(absolute(&state.directory, root)),
+        });
         if tool == Tool::PivotRoot {
             if let Some(root) = root.filter(|root| known(root)) {
                 state.root.clone_from(&root);
@@ -332,14 +242,16 @@ impl Tracer<'_> {
             tool: Some(if pivoted { Tool::PivotRoot } else { tool }),
             busybox: call.busybox
                 || self.lookup(&call.words[0], state).is_some_and(|path| {
-                    self.tree.real_path(&path).is_some_and(|real| real.ends_with(b"busybox"))
+                    let real = self.tree.real_path(&path);
+                    real.is_some_and(|real| multicall(base(&String::from_utf8_lossy(&real))))
                 }),
             root: if pivoted { state.root.clone() } else { root.unwrap_or_default() },
             program: operands.get(1).cloned().unwrap_or_default(),
             arguments: operands.iter().skip(2).cloned().collect(),
             environment: environment(call, state),
         };
-        if tool == Tool::Chroot && !call.exec {
+        let inits = ["init", "linuxrc", "systemd"];
+        if tool == Tool::Chroot && !call.exec && !inits.contains(&base(&start.program)) {
             // A command in another root, not the end.
             self.event(Action::Other(call.words.join(" ").chars().take(80).collect()), state);
             return (Status::Unknown, Flow::Next);
@@ -377,13 +289,10 @@ impl Tracer<'_> {
             "cp" => self.copy("cp", words, state),
             "mv" => self.copy("mv", words, state),
             "rsync" => self.copy("rsync", words, state),
-            "tar" => self.tar(words, state),
+            "tar" | "bsdtar" | "gtar" => self.tar(words, state),
             "cpio" => self.cpio(words, state),
-            "find" => {
-                let paths = words.iter().take_while(|word| !word.starts_with(['-', '(', '!']));
-                let text: String = paths.map(|path| format!("{path}\n")).collect();
-                state.emit(if text.is_empty() { "." } else { &text });
-            }
+            "find" => self.find(words, state),
+            "xargs" => self.xargs(words, state),
             "cat" | "zcat" | "gzip" | "gunzip" | "xz" | "unxz" | "xzcat" | "lzma" | "unlzma" | "zstd"
             | "unzstd" | "zstdcat" | "bzip2" | "bunzip2" | "bzcat" | "lz4" | "lz4cat" | "pv" | "buffer"
             | "dd" => {
@@ -391,7 +300,12 @@ impl Tracer<'_> {
             }
             "grep" | "egrep" | "fgrep" => return Some(self.grep(words, state)),
             "sort" | "uniq" | "tac" => state.output = std::mem::take(&mut state.input),
-            "mkdir" | "rmdir" => {}
+            "mkdir" | "touch" => {
+                for path in words.iter().filter(|word| !word.starts_with('-')) {
+                    self.made(&absolute(&state.directory, path));
+                }
+            }
+            "rmdir" => {}
             _ => return None,
         }
         Some(Status::Success)
@@ -451,6 +365,10 @@ impl Tracer<'_> {
         let [.., target] = &parsed.operands[..] else { return };
         let source = if parsed.operands.len() > 1 { parsed.operands[0].as_str() } else { "" };
         let target = absolute(&state.directory, target);
+        if parsed.moved && source.starts_with('/') && target != "/" && self.binds.len() < 256 {
+            let source = self.unbound(absolute("/", source));
+            self.binds.insert(target.clone(), source);
+        }
         self.mounted(source, &target, &parsed.kind, &parsed.options, parsed.moved, state);
     }
 
@@ -482,6 +400,7 @@ impl Tracer<'_> {
         if self.copies.len() < 256 {
             self.copies.insert(target.clone());
         }
+        let sources = sources.into_iter().map(|source| self.unbound(source)).collect();
         self.event(Action::Copy(Copied { sources, excluded, target, by }), state);
     }
 

@@ -9,6 +9,8 @@ use crate::tree::{Node, Tree, display};
 pub(super) const MAX_VALUE: usize = 16 << 10;
 /// A pattern expands to so many names at most.
 const MAX_NAMES: usize = 4096;
+/// Braces expand to so many words at most.
+const MAX_BRACES: usize = 256;
 /// Longer values are not searched for what `#` and `%` take off.
 const MAX_TRIMMED: usize = 256;
 
@@ -139,6 +141,39 @@ fn trim(value: &str, pattern: &str, change: Change) -> String {
     value.to_owned()
 }
 
+/// What bash makes of `a{b,c}`: `ab ac`.
+fn braces(word: &Word) -> Vec<Word> {
+    let mut words = vec![word.clone()];
+    // Each round expands one pair of braces in every word.
+    for _ in 0..3 {
+        let more: Vec<Word> =
+            words.iter().flat_map(|word| brace(word).unwrap_or_else(|| vec![word.clone()])).collect();
+        if more.len() == words.len() || more.len() > MAX_BRACES {
+            break;
+        }
+        words = more;
+    }
+    words
+}
+
+fn brace(word: &Word) -> Option<Vec<Word>> {
+    let choices = |piece: &Piece| {
+        let Piece::Text { text, quoted: false } = piece else { return None };
+        let (before, rest) = text.split_once('{')?;
+        let (inside, after) = rest.split_once('}')?;
+        let choices: Vec<String> =
+            inside.split(',').map(|choice| format!("{before}{choice}{after}")).collect();
+        (choices.len() > 1).then_some(choices)
+    };
+    let (at, choices) = word.0.iter().enumerate().find_map(|(at, piece)| Some((at, choices(piece)?)))?;
+    let with = |text: String| {
+        let mut word = word.clone();
+        word.0[at] = Piece::Text { text, quoted: false };
+        word
+    };
+    Some(choices.into_iter().take(MAX_BRACES + 1).map(with).collect())
+}
+
 /// Fields while they are put together.
 #[derive(Default)]
 struct Fields {
@@ -187,7 +222,7 @@ impl Tracer<'_> {
     /// The fields that words become.
     pub(super) fn fields(&mut self, words: &[Word], state: &mut State) -> Vec<String> {
         let mut all = Vec::new();
-        for word in words {
+        for word in words.iter().flat_map(braces) {
             let mut fields = Fields::default();
             for piece in &word.0 {
                 match piece {

@@ -7,14 +7,18 @@
 
 mod arguments;
 mod builtins;
+mod call;
 mod commands;
 mod expand;
+mod listing;
 mod syntax;
 mod trace;
 mod words;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
 
 use crate::tree::Tree;
 
@@ -130,11 +134,29 @@ pub(crate) struct Event {
 pub(crate) struct Trace {
     /// In order.
     pub events: Vec<Event>,
+    /// Absolute paths of files and directories that it makes.
+    pub made: BTreeSet<String>,
     /// Whether all of it was followed; else it was too long.
     pub complete: bool,
 }
 
+/// What a script finds that is started again in a copy of the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// Files and directories that were made in the copy, as they are named below its root.
+    pub made: BTreeSet<String>,
+}
+
 /// Follows `text`, the script that is `path` in `tree`.
 pub(crate) fn follow(tree: &Tree, path: &str, text: &str) -> Trace {
-    trace::Tracer::run(tree, path, text)
+    follow_again(tree, path, text, &Again::default())
+}
+
+/// The same, for a script that was started by an earlier one.
+pub(crate) fn follow_again(tree: &Tree, path: &str, text: &str, again: &Again) -> Trace {
+    trace::Tracer::run(tree, path, text, again)
 }

@@ -285,9 +285,11 @@ impl Parser {
         if self.depth > MAX_DEPTH {
             return None;
         }
-        let compound = if self.peek(0) == Some('(') {
-            self.at += 1;
-            self.eat("(");
+        let compound = if self.arithmetic() {
+            // Its value is not known.
+            let name = Piece::Text { text: "let".into(), quoted: true };
+            Some(Command::Simple(Simple { words: vec![Word(vec![name])], ..Simple::default() }))
+        } else if self.eat("(") {
             Some(Command::Subshell(self.list_to(")")))
         } else {
             self.compound()
@@ -299,6 +301,24 @@ impl Parser {
             }
             None => self.function().or_else(|| self.simple()),
         }
+    }
+
+    /// Passes over `((…))`, which is arithmetic where it ends so; else it is a subshell in another.
+    fn arithmetic(&mut self) -> bool {
+        if !self.starts("((") {
+            return false;
+        }
+        let (mut open, mut last) = (0, ' ');
+        for (at, c) in self.rest().iter().take(4096).enumerate() {
+            open += i32::from(*c == '(') - i32::from(*c == ')');
+            if open == 0 {
+                let found = last == ')';
+                self.at += if found { at + 1 } else { 0 };
+                return found;
+            }
+            last = *c;
+        }
+        false
     }
 
     fn compound(&mut self) -> Option<Command> {
@@ -355,7 +375,9 @@ impl Parser {
         self.at += name.chars().count();
         self.separators();
         let mut words = None;
-        if self.bare() == "in" {
+        if self.arithmetic() {
+            words = Some(vec![Word(vec![Piece::Unknown])]);
+        } else if self.bare() == "in" {
             self.at += 2;
             let mut list = Vec::new();
             loop {
@@ -444,7 +466,10 @@ impl Parser {
                 simple.redirections.push(redirection);
                 continue;
             }
-            let Some(word) = self.word() else { break };
+            let Some(mut word) = self.word() else { break };
+            if self.peek(0) == Some('(') && simple.words.is_empty() && assigns(&word) {
+                self.array(&mut word);
+            }
             match assignment(&word) {
                 Some(assignment) if simple.words.is_empty() => simple.assignments.push(assignment),
                 _ => simple.words.push(word),
@@ -453,6 +478,18 @@ impl Parser {
         let empty =
             simple.words.is_empty() && simple.assignments.is_empty() && simple.redirections.is_empty();
         (!empty).then_some(Command::Simple(simple))
+    }
+
+    /// The values of `name=(…)`, with blanks between them.
+    fn array(&mut self, word: &mut Word) {
+        self.at += 1;
+        while self.at < self.text.len() {
+            self.separators();
+            let Some(mut value) = self.word() else { break };
+            word.0.append(&mut value.0);
+            word.0.push(Piece::Text { text: " ".into(), quoted: false });
+        }
+        self.eat(")");
     }
 
     fn redirection(&mut self) -> Option<(String, Word)> {
@@ -473,7 +510,9 @@ impl Parser {
         }
         self.blanks();
         let word = self.word().unwrap_or_default();
-        if operator.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<") {
+        let plain = operator.trim_start_matches(|c: char| c.is_ascii_digit());
+        // `<<<` is followed by the text itself.
+        if plain.starts_with("<<") && !plain.starts_with("<<<") {
             let end: String = word
                 .0
                 .iter()
@@ -488,6 +527,12 @@ impl Parser {
         }
         Some((operator, word))
     }
+}
+
+/// Whether a word is `name=` and no more.
+fn assigns(word: &Word) -> bool {
+    let [Piece::Text { text, quoted: false }] = &word.0[..] else { return false };
+    text.strip_suffix('=').is_some_and(|name| is_name(name.trim_end_matches('+')))
 }
 
 /// `name=value`, where the name is not quoted.

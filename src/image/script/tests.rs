@@ -73,6 +73,15 @@ fn the_last_program_is_found_however_it_is_written() {
         "false || exec switch_root /r /sbin/init",
         "echo 'exec switch_root /no /no' # exec switch_root /no\ncat <<EOF\nexec switch_root /no /no\nEOF\nexec switch_root /r /sbin/init",
         "init=/sbin/init\nfor x in $(cat /proc/cmdline); do case $x in init=*) init=${x#init=};; esac; done\nexec switch_root /r $init",
+        "bb=/bin/busybox.static; exec $bb switch_root /r /sbin/init",
+        "exec unshare -m switch_root /r /sbin/init",
+        "exec ionice -c 3 nice -n 5 switch_root /r /sbin/init",
+        "exec /lib/ld-musl-x86_64.so.1 --library-path /lib /sbin/switch_root /r /sbin/init",
+        "exec systemctl --no-block switch-root /r /sbin/init",
+        "cmd=(switch_root /r)\nexec \"${cmd[@]}\" /sbin/init",
+        "if ((1 < 2)); then ((a = b + (c))); fi\nfor ((i=0;i<2;i++)); do echo; done\nexec switch_root /r /sbin/init",
+        "read a b <<<$(du -xsm /) # <()\nexec switch_root /r /sbin/init",
+        "chroot /r /sbin/init",
         "for i in /no /sbin/init /etc/passwd; do if [ -e $i ]; then init=$i; break; fi; done\nexec switch_root /r $init",
     ] {
         assert_eq!(starts(text), expected, "{text}");
@@ -134,6 +143,44 @@ fn copies_of_the_root_are_seen() {
     );
     assert_eq!(copies("for d in bin etc; do cp -a /$d /n || exit 1; done"), ["cp /bin > /n", "cp /etc > /n"]);
     assert_eq!(copies("ls / | grep -v mnt; echo cp -a / /n"), [""; 0]);
+    // What lists the names, and what copies them, are two programs.
+    let found = "/bin /etc /init.d /sbin /usr";
+    for text in [
+        "find / -path /mnt -prune -o ! -path /dev -mindepth 1 -maxdepth 1 -exec mv -t /n {} +",
+        "find / -mindepth 1 -maxdepth 1 ! -name mnt ! -name dev | xargs mv -t /n",
+        "cd /; find . -mindepth 1 -maxdepth 1 -not -name mnt -not -name dev -exec mv {} /n \\;",
+        "mv /{bin,etc} /{init.d,sbin,usr} /n",
+    ] {
+        assert_eq!(copies(text), [format!("mv {found} > /n")], "{text}");
+    }
+    assert_eq!(copies("ls / | grep -v mnt | xargs -I{} cp -a /{} /n"), [format!("cp {all} > /n")]);
+    assert_eq!(copies("ls / | while read d; do cp -a /$d /n; done").len(), 7);
+    assert_eq!(copies("mount --bind / /tmp/old; cp -a /tmp/old/. /n"), ["cp / > /n"]);
+    assert_eq!(copies("find /lib -name '*.ko' -exec cp {} /n \\;"), ["cp /\u{fffd} > /n"]);
+}
+
+#[test]
+fn mounts_are_read_however_they_are_written() {
+    for text in [
+        "mount -t tmpfs none /n",
+        "mount -nt tmpfs none /n",
+        "mount -vttmpfs none /n",
+        "mount none /n -t tmpfs -o size=90%",
+        "mount --types=tmpfs --source none --target /n",
+    ] {
+        let trace = trace(text);
+        let Action::Mount(mount) = &trace.events[0].action else { panic!("{trace:?}") };
+        assert_eq!(
+            (mount.kind.as_str(), mount.source.as_str(), mount.target.as_str()),
+            ("tmpfs", "none", "/n")
+        );
+    }
+}
+
+#[test]
+fn what_a_trap_does_may_happen() {
+    let text = "boot() { exec switch_root /r /sbin/init; }\ntrap boot ALRM\nexec /sbin/init";
+    assert_eq!(starts(text), ["switch_root /r /sbin/init ?", "exec / /sbin/init"]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::expand::{MAX_VALUE, known, matches};
+use super::expand::{MAX_VALUE, absolute, known, matches};
 use super::syntax::{Command, List, parse};
-use super::{Action, Event, MAX_TEXT, Trace, UNKNOWN};
+use super::{Action, Again, Event, MAX_TEXT, Trace, UNKNOWN};
 use crate::tree::Tree;
 
 /// So much work is done for one script; a step is a command, a branch or a lookup.
@@ -135,6 +135,24 @@ impl State {
         self.exported.extend(branch.exported);
     }
 
+    /// Bytes of the text that is in the pipe.
+    fn unread(&self) -> usize {
+        match &self.input {
+            Stream::Text(text) => text.len(),
+            _ => 0,
+        }
+    }
+
+    /// Takes a line from the pipe, where its text is known.
+    pub(super) fn line(&mut self) -> Option<String> {
+        let Stream::Text(text) = &mut self.input else { return None };
+        if text.is_empty() || !known(text) {
+            return None;
+        }
+        let end = text.find('\n').map_or(text.len(), |end| end + 1);
+        Some(text.drain(..end).collect::<String>().trim_end_matches('\n').to_owned())
+    }
+
     pub(super) fn emit(&mut self, text: &str) {
         if !self.piped {
             return;
@@ -160,10 +178,15 @@ pub(super) struct Tracer<'t> {
     /// Mount points so far, and directories that are copies of the root.
     pub mounted: BTreeSet<String>,
     pub copies: BTreeSet<String>,
+    /// Directories that are another place of an existing one, with that one.
+    pub binds: BTreeMap<String, String>,
+    /// Files and directories that the script makes, and that an earlier one made.
+    made: BTreeSet<String>,
+    pub made_before: BTreeSet<String>,
 }
 
 impl<'t> Tracer<'t> {
-    pub(super) fn run(tree: &'t Tree, path: &str, text: &str) -> Trace {
+    pub(super) fn run(tree: &'t Tree, path: &str, text: &str, again: &Again) -> Trace {
         let mut tracer = Self {
             tree,
             events: Vec::new(),
@@ -174,11 +197,14 @@ impl<'t> Tracer<'t> {
             called: BTreeSet::new(),
             mounted: BTreeSet::new(),
             copies: BTreeSet::new(),
+            binds: BTreeMap::new(),
+            made: BTreeSet::new(),
+            made_before: again.made.clone(),
         };
         let mut state = State {
             variables: BTreeMap::from([("PATH".into(), "/sbin:/usr/sbin:/bin:/usr/bin".into())]),
             exported: BTreeSet::new(),
-            arguments: Vec::new(),
+            arguments: again.arguments.clone(),
             script: path.to_owned(),
             directory: "/".into(),
             root: "/".into(),
@@ -188,9 +214,29 @@ impl<'t> Tracer<'t> {
             output: Stream::Nothing,
             piped: false,
         };
+        for (name, value) in &again.environment {
+            state.set(name, value.clone());
+            state.export(name);
+        }
         tracer.list(&parse(text), &mut state);
         tracer.uncalled(&mut state);
-        Trace { events: tracer.events, complete: tracer.complete }
+        Trace { events: tracer.events, made: tracer.made, complete: tracer.complete }
+    }
+
+    pub(super) fn made(&mut self, path: &str) {
+        if self.made.len() < 256 && known(path) {
+            self.made.insert(path.to_owned());
+        }
+    }
+
+    /// The directory itself, for a path below another place of it.
+    pub(super) fn unbound(&self, path: String) -> String {
+        let bound = |(place, source): (&String, &String)| {
+            let rest =
+                path.strip_prefix(place.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+            Some(absolute(source, rest.trim_start_matches('/')))
+        };
+        self.binds.iter().find_map(bound).unwrap_or(path)
     }
 
     /// Functions that no call was seen of, where the script does not end otherwise: they may be called by names that
@@ -428,20 +474,28 @@ impl<'t> Tracer<'t> {
         body: &[Command],
         state: &mut State,
     ) -> (Status, Flow) {
-        let (status, flow) = self.list(condition, state);
-        if flow != Flow::Next {
-            return (status, flow);
-        }
-        match if until { status.not() } else { status } {
-            Status::Failure => {}
-            Status::Success => {
-                let (_, flow) = self.list(body, state);
-                if matches!(flow, Flow::Return | Flow::Exit) {
-                    return (Status::Unknown, flow);
-                }
+        // Once; again as long as it reads from a pipe whose text is known.
+        loop {
+            let before = state.unread();
+            let (status, flow) = self.list(condition, state);
+            if flow != Flow::Next {
+                return (status, flow);
             }
-            Status::Unknown => {
-                self.maybe(body, state);
+            match if until { status.not() } else { status } {
+                Status::Failure => break,
+                Status::Success => {
+                    let (_, flow) = self.list(body, state);
+                    if matches!(flow, Flow::Return | Flow::Exit) {
+                        return (Status::Unknown, flow);
+                    }
+                    if flow == Flow::Break || state.unread() == before {
+                        break;
+                    }
+                }
+                Status::Unknown => {
+                    self.maybe(body, state);
+                    break;
+                }
             }
         }
         (Status::Unknown, Flow::Next)

@@ -150,6 +150,9 @@ impl Parser {
             self.at += 1;
             name = c.to_string();
         }
+        // All values of an array: they are kept as words.
+        let all = self.eat("[@]") || self.eat("[*]");
+        let quoted = quoted && !all;
         let change = match (self.peek(0), self.peek(1)) {
             (Some('}'), _) => {
                 self.at += 1;

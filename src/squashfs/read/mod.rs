@@ -100,7 +100,7 @@ impl Superblock {
         }
         let (major, minor) = (u16_at(28), u16_at(30));
         if (major, minor) != (4, 0) {
-            return Err(Error::input(format!("squashfs {major}.{minor}, where 4.0 can be read")).at(28));
+            return Err(Error::input(format!("squashfs {major}.{minor}: only 4.0 can be read")).at(28));
         }
         let (block_size, block_log) = (u32_at(12), u16_at(22));
         if !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&block_size)
@@ -114,10 +114,8 @@ impl Superblock {
         let compression = Compression::from_id(u16_at(20)).ok_or_else(|| {
             let id = u16_at(20);
             let known = if id == 2 { " (the old lzma)" } else { "" };
-            Error::input(format!(
-                "squashfs compression {id}{known}, where gzip, lzo, xz, lz4 or zstd can be read"
-            ))
-            .at(20)
+            Error::input(format!("squashfs compression {id}{known}: expected gzip, lzo, xz, lz4 or zstd"))
+                .at(20)
         })?;
         let bytes_used = u64_at(40);
         if bytes_used > len || bytes_used < SUPERBLOCK {
