@@ -90,14 +90,14 @@ const fn term_words(term: Term) -> (&'static str, &'static str) {
 const fn formula(limit: Limit) -> &'static str {
     match limit {
         Limit::HalfOfMemory => {
-            "2 U + I + K: rootfs is a tmpfs of at most half of the memory that kernel and image leave"
+            "rootfs is a tmpfs of at most half of the memory that kernel and image leave (2 U + I + K)"
         }
         Limit::HalfOfMemoryFetched => {
-            "2 (U + F) + I + K: the runtime is downloaded into rootfs, a tmpfs sized while the image was in memory"
+            "the runtime is downloaded into rootfs, a tmpfs sized while the image was in memory (2 (U + F) + I + K)"
         }
-        Limit::Unpacking => "U + I + D + N + E + K: all of it at once while unpacking",
-        Limit::Copying => "U + T + 2 N + E + K: the image is in memory twice while its init copies it",
-        Limit::Running => "S + C + W + K: the running system needs more than unpacking",
-        Limit::RunningRetained => "S + C + W + I + K: the running system needs more than unpacking",
+        Limit::Unpacking => "all of it at once while the image is unpacked (U + I + D + N + E + K)",
+        Limit::Copying => "the image is in memory twice while its init copies it (U + T + 2 N + E + K)",
+        Limit::Running => "the running system needs more than unpacking (S + C + W + K)",
+        Limit::RunningRetained => "the running system needs more than unpacking (S + C + W + I + K)",
     }
 }

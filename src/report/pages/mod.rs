@@ -221,7 +221,7 @@ fn ram_section(document: &mut Document, rams: &[(&str, &Ram)]) {
         let heading = if several { format!("{label} needs") } else { "needs".into() };
         document.blocks.push(Block::Facts(vec![
             (heading, minimum(ram).into()),
-            ("formula".into(), ram.formula.clone().into()),
+            ("limited by".into(), ram.formula.clone().into()),
         ]));
         document.table(table(named(label, "minimum RAM by possible CPUs (computed)"), &ram.table));
         document.table(phases);
