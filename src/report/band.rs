@@ -45,7 +45,7 @@ impl Band {
             Report::Conversion(report) => {
                 band.headline = match (report.dry_run, report.verified) {
                     (true, _) => "A dry run: nothing was written",
-                    (false, Some(_)) => "Converted: it holds the same system",
+                    (false, Some(_)) => "Converted, and it holds the same system",
                     (false, None) => "Converted",
                 }
                 .into();
@@ -80,7 +80,7 @@ impl Band {
             let verdict = verdict(&digest.checks);
             band.headline = match band.headline.as_str() {
                 "" => verdict,
-                headline => format!("{headline}: {verdict}"),
+                headline => format!("{headline} ({verdict})"),
             };
         }
         Some(band)

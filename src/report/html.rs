@@ -305,12 +305,16 @@ fn table(table: &Table, section: &str, out: &mut String) {
 }
 
 fn rows(table: &Table, rows: &[Vec<Cell>], section: &str, out: &mut String) {
-    // A table with sentences in it becomes a list of cards on a phone; one of short cells stays a table.
-    let long = rows.iter().flatten().any(|cell| cell.text.chars().count() > 24);
-    let stack = match (long, table.columns.len() > 2) {
-        (true, true) => " class=\"stack\"",
-        (true, false) => "",
-        (false, _) => " class=\"short\"",
+    // A table with sentences in it, or with many columns that are not narrow, becomes a list of cards on a phone; one of
+    // short cells stays a table.
+    let longest = rows.iter().flatten().map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+    let (long, columns) = (longest > 24, table.columns.len());
+    let stack = if columns > 2 && (long || (columns > 5 && longest > 7)) {
+        " class=\"stack\""
+    } else if long {
+        ""
+    } else {
+        " class=\"short\""
     };
     // A caption that repeats the heading is for those who hear the page.
     let hidden = if section.to_lowercase().starts_with(&table.caption.to_lowercase()) {
@@ -423,7 +427,7 @@ fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
         out.push_str("<li><span class=\"swatch line\"></span>measured</li>");
     }
     out.push_str("</ul></figure>\n");
-    let columns: Vec<&str> = std::iter::once("machine").chain(MACHINES.map(|(_, name)| name)).collect();
+    let columns: Vec<&str> = std::iter::once("RAM").chain(MACHINES.map(|(_, name)| name)).collect();
     let mut rows = Table::new("Which machines boot", &columns);
     for curve in curves {
         let mut row = vec![Cell::from(visible(&curve.label))];
