@@ -39,9 +39,11 @@ pub mod vm;
 pub mod report;
 
 pub mod docs {
-    //! Chapters on the whole: how the code is built, and how RAM is predicted.
+    //! Chapters on the whole: how the code is built, how RAM is predicted, and what hostile input costs.
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
     #[doc = include_str!("docs/ram-model.md")]
     pub mod ram_model {}
+    #[doc = include_str!("docs/robustness.md")]
+    pub mod robustness {}
 }

@@ -15,8 +15,10 @@ use crate::codec;
 use crate::error::Error;
 use crate::tree::{InodeId, Node, Tree};
 
-/// The largest module, kernel or list that is read.
+/// The largest kernel or list that is read.
 const MAX_FILE: u64 = 256 << 20;
+/// The largest module that is read: with all debugging information btrfs.ko has 30 MiB.
+const MAX_MODULE: u64 = 64 << 20;
 /// The deepest directory below lib/modules/VERSION that is looked into.
 const MAX_DEPTH: usize = 32;
 /// The most files that one source may have.
@@ -198,16 +200,17 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
-        let too_large = || io::Error::other(format!("larger than {MAX_FILE} bytes"));
+    fn read(&self, place: &Place, limit: u64) -> io::Result<Vec<u8>> {
+        let too_large = || io::Error::other(format!("is larger than {} MiB", limit >> 20));
         match (&self.store, place) {
-            (Store::Tree(tree), Place::Inode(id)) => tree.read(*id, MAX_FILE)?.ok_or_else(too_large),
+            (Store::Tree(tree), Place::Inode(id)) => tree.read(*id, limit)?.ok_or_else(too_large),
+            (Store::Spooled(_), Place::Span { len, .. }) if *len > limit => Err(too_large()),
             (Store::Spooled(spool), Place::Span { offset, len }) => {
                 let mut bytes = vec![0; usize::try_from(*len).map_err(|_| too_large())?];
                 spool.read_exact_at(&mut bytes, *offset)?;
                 Ok(bytes)
             }
-            (_, Place::Host(path)) => read_regular(path, MAX_FILE),
+            (_, Place::Host(path)) => read_regular(path, limit),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -224,11 +227,11 @@ impl<'a> Source<'a> {
         let Some((path, place)) = self.versions.get(release).and_then(|files| files.modules.get(name)) else {
             return Ok(None);
         };
-        let packed = self.read(place).map_err(|e| self.fault(path, e))?;
+        let packed = self.read(place, MAX_MODULE).map_err(|e| self.fault(path, e))?;
         let elf = if packed.starts_with(b"\x7fELF") {
             packed
         } else {
-            codec::unpack(&packed, MAX_FILE).map_err(|e| self.fault(path, e))?
+            codec::unpack(&packed, MAX_MODULE).map_err(|e| self.fault(path, e))?
         };
         let info = Info::parse(&elf).map_err(|e| self.fault(path, e))?;
         let path = [".gz", ".xz", ".zst"].iter().find_map(|s| path.strip_suffix(s)).unwrap_or(path);
@@ -248,7 +251,7 @@ impl<'a> Source<'a> {
         let Some(place) = self.versions.get(release).and_then(|files| files.lists.get(list)) else {
             return Ok(None);
         };
-        self.read(place).map(Some).map_err(|e| self.fault(list, e))
+        self.read(place, MAX_FILE).map(Some).map_err(|e| self.fault(list, e))
     }
 }
 

@@ -15,6 +15,7 @@ mod diff;
 mod dracut;
 mod faults;
 mod fuzz;
+mod hostile;
 mod initrd;
 mod inputs;
 mod inspect;
