@@ -115,7 +115,7 @@ impl Digest {
             Report::Matrix(report) => digest.checks.extend(report.images.iter().map(|row| Check {
                 name: row.image.clone(),
                 good: row.exit_code == 0,
-                text: format!("{}: {}", row.image, row.message.as_deref().unwrap_or("done")),
+                text: row.sentence(),
             })),
             Report::Packages { report, .. } => {
                 for package in &report.packages {

@@ -85,6 +85,14 @@ impl MatrixRow {
     pub fn failed(image: String, exit_code: u8, message: String) -> Self {
         Self { image, exit_code, message: Some(message), ..Self::default() }
     }
+
+    /// What became of the image. Most messages name it already.
+    pub(super) fn sentence(&self) -> String {
+        match self.message.as_deref().unwrap_or("done") {
+            message if message.starts_with(&self.image) => message.to_owned(),
+            message => format!("{}: {message}", self.image),
+        }
+    }
 }
 
 impl Matrix {
@@ -111,8 +119,7 @@ impl Matrix {
         };
         let mut page = Document { title, ..Document::default() };
         for row in &failed {
-            let message = row.message.clone().unwrap_or_default();
-            page.blocks.push(Block::Verdict { good: false, text: format!("{}: {message}", row.image) });
+            page.blocks.push(Block::Verdict { good: false, text: row.sentence() });
         }
         page.section("Images");
         page.table(self.table());

@@ -390,7 +390,7 @@ fn each_image_is_converted_for_itself_into_a_directory() {
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(3), "{errors}");
     assert!(errors.contains("error: bad.img") && errors.contains("wrote out/b.btrsquash.img"), "{errors}");
-    assert!(text.starts_with("3 images, 1 failed\n"), "{text}");
+    assert!(text.starts_with("3 images, 1 failed\n✗ bad.img, segment 1"), "{text}");
     assert_eq!(listed(&path("out")), ["a.btrsquash.img", "b.btrsquash.img"]);
     let all = json(&path("all.json"));
     follows_schema("matrix", &all);
