@@ -98,12 +98,19 @@ fn aspect(name: &str) -> Result<Aspect, String> {
     })
 }
 
-/// The SHA-256 of an image; `None` if it is not one regular file, such as several joined by `+`.
+/// Larger files get no checksum: no boot loader loads them, and a sparse file of a terabyte takes no room.
+const MAX_HASHED: u64 = 4 << 30;
+
+/// The SHA-256 of an image; `None` if it is not one regular file, such as several joined by `+`, or larger than
+/// [`MAX_HASHED`].
 ///
 /// # Errors
 /// Those of reading it.
 pub fn checksum(image: &Path) -> Result<Option<String>, Error> {
     let Ok(file) = open_regular(image) else { return Ok(None) };
+    if file.metadata().is_ok_and(|found| found.len() > MAX_HASHED) {
+        return Ok(None);
+    }
     let (_, sha256) = output::sha256(&file).map_err(|e| Error::unreadable(e).file(image))?;
     Ok(Some(sha256))
 }

@@ -244,7 +244,7 @@ fn other_root(scene: &Scene<'_>) -> Option<Sign> {
 /// Files in the image that are most of its content: one, or several as in a system of layers.
 fn system_inside(tree: &Tree, inside: &[Inside]) -> Option<Sign> {
     let files: Vec<&Inside> = inside.iter().filter(|it| it.kind.holds_system()).collect();
-    let largest = files.iter().max_by_key(|it| it.size)?;
+    let largest = *files.first()?;
     let alone = share(tree, &[largest]);
     let (percent, others) = if alone >= 50 { (alone, 0) } else { (share(tree, &files), files.len() - 1) };
     (percent >= 50).then(|| Sign::SystemInside { path: largest.path.clone(), others, percent })
