@@ -210,7 +210,7 @@ pub fn read(
             return Err(error.hint(hint));
         }
         Some(stop) => initrd.notes.push(format!(
-            "{stop}. A kernel with CONFIG_BLK_DEV_RAM=y also copies the whole image to /initrd.image, and before Linux 5.9 \
+            "warning: {stop}. A kernel with CONFIG_BLK_DEV_RAM=y also copies the whole image to /initrd.image, and before Linux 5.9 \
              removes what it had unpacked"
         )),
         None => {}

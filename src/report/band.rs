@@ -191,7 +191,7 @@ impl Band {
     }
 
     fn warnings(&mut self, notes: &[String]) {
-        for note in notes.iter().filter_map(|note| note.strip_prefix("warning: ")) {
+        for note in super::warnings(notes) {
             self.row("warning", Mark::Warning, note);
         }
         if !notes.is_empty() {

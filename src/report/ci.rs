@@ -165,7 +165,7 @@ impl Exporter for Csv {
 /// One row an image.
 fn matrix(matrix: &Matrix) -> String {
     let mut out = String::from(
-        "image,exit_code,message,verdict,distribution,bytes_before,bytes_after,ram_bytes_before,ram_bytes_after,new,sha256\r\n",
+        "image,exit_code,message,verdict,distribution,bytes_before,bytes_after,ram_bytes_before,ram_bytes_after,new,sha256,warnings\r\n",
     );
     let text = |text: &Option<String>| text.as_deref().map_or_else(String::new, field);
     let number = |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| bytes.to_string());
@@ -182,6 +182,7 @@ fn matrix(matrix: &Matrix) -> String {
             number(row.new_ram.map(|ram| ram.value)),
             text(&row.new),
             text(&row.sha256),
+            field(&row.warnings.join("; ")),
         ];
         out.push_str(&format!("{}\r\n", cells.join(",")));
     }

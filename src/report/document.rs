@@ -274,6 +274,12 @@ impl Document {
             self.blocks.push(Block::Table(table));
         }
     }
+    /// Adds a list unless it is empty.
+    pub fn list(&mut self, sentences: Vec<String>) {
+        if !sentences.is_empty() {
+            self.blocks.push(Block::List(sentences));
+        }
+    }
     /// Adds a section with a list unless it is empty.
     pub fn notes(&mut self, title: &str, sentences: &[String]) {
         if !sentences.is_empty() {

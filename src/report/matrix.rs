@@ -28,6 +28,8 @@ pub struct MatrixRow {
     pub exit_code: u8,
     /// Why it is not 0.
     pub message: Option<String>,
+    /// The warnings of the report of this image alone.
+    pub warnings: Vec<String>,
     /// `monolith`, `converted (…)`, `squashfs`, …
     pub verdict: Option<String>,
     /// The distribution, as its os-release names it.
@@ -55,6 +57,7 @@ impl From<&Inspection> for MatrixRow {
             size: Some(report.image.size),
             ram: report.ram.as_ref().map(super::Ram::best),
             sha256: report.image.sha256.clone(),
+            warnings: super::warnings(&report.notes).map(str::to_owned).collect(),
             ..Self::default()
         }
     }
@@ -74,6 +77,7 @@ impl From<&Conversion> for MatrixRow {
             new_size: report.new.as_ref().map(|new| new.size),
             new_ram: report.ram_after.as_ref().map(super::Ram::best),
             sha256: file.map(|file| file.sha256.clone()),
+            warnings: super::warnings(&report.notes).map(str::to_owned).collect(),
             ..Self::default()
         }
     }
@@ -123,6 +127,11 @@ impl Matrix {
         }
         page.section("Images");
         page.table(self.table());
+        let warnings = self
+            .images
+            .iter()
+            .flat_map(|row| row.warnings.iter().map(|warning| format!("{}: warning: {warning}", row.image)));
+        page.list(warnings.collect());
         page
     }
 
@@ -130,7 +139,7 @@ impl Matrix {
         let converted = self.images.iter().any(|row| row.new_size.is_some());
         // A conversion's figures need the room.
         let mut columns = vec!["image"];
-        columns.extend((!converted).then_some("what it is"));
+        columns.extend((!converted).then_some(["what it is", "distribution"]).into_iter().flatten());
         columns.push(">size");
         columns.extend(converted.then_some([">new", ">change"]).into_iter().flatten());
         columns.push(if converted { ">RAM" } else { ">minimum RAM" });
@@ -138,10 +147,12 @@ impl Matrix {
         columns.push(">exit");
         let mut table = Table::new("Images", &columns);
         for row in &self.images {
-            let what = row.distribution.as_ref().or(row.verdict.as_ref()).cloned().unwrap_or_default();
+            let text = |text: &Option<String>| Cell::dim(text.clone().unwrap_or_default());
             let ram = |figure: Option<Figure>| figure.map(|figure| figure.value);
             let mut cells: Vec<Cell> = vec![row.image.clone().into()];
-            cells.extend((!converted).then(|| Cell::dim(what)));
+            cells.extend(
+                (!converted).then(|| [text(&row.verdict), text(&row.distribution)]).into_iter().flatten(),
+            );
             cells.extend(figures(row.size, row.new_size, converted, size));
             cells.extend(figures(ram(row.ram), ram(row.new_ram), converted, mebibytes));
             let tone = if row.exit_code == 0 { Tone::Good } else { Tone::Bad };

@@ -97,6 +97,11 @@ impl Report<'_> {
     }
 }
 
+/// The warnings among the notes of a report, without the word.
+fn warnings(notes: &[String]) -> impl Iterator<Item = &str> {
+    notes.iter().filter_map(|note| note.strip_prefix("warning: "))
+}
+
 /// Turns a report into a text of one format.
 pub trait Exporter {
     /// The whole file, with a line break at its end.

@@ -336,7 +336,8 @@ pub(crate) fn history() -> History {
 }
 
 pub(crate) fn matrix() -> Matrix {
-    let inspected = MatrixRow::from(&inspection());
+    let mut inspected = MatrixRow::from(&inspection());
+    inspected.warnings.push("no kernel can run this image: there is no init".into());
     Matrix::new(vec![
         MatrixRow::from(&conversion()),
         inspected,
