@@ -81,7 +81,6 @@ fn the_last_program_is_found_however_it_is_written() {
         "cmd=(switch_root /r)\nexec \"${cmd[@]}\" /sbin/init",
         "if ((1 < 2)); then ((a = b + (c))); fi\nfor ((i=0;i<2;i++)); do echo; done\nexec switch_root /r /sbin/init",
         "read a b <<<$(du -xsm /) # <()\nexec switch_root /r /sbin/init",
-        "chroot /r /sbin/init",
         "for i in /no /sbin/init /etc/passwd; do if [ -e $i ]; then init=$i; break; fi; done\nexec switch_root /r $init",
     ] {
         assert_eq!(starts(text), expected, "{text}");
@@ -91,6 +90,7 @@ fn the_last_program_is_found_however_it_is_written() {
         starts("cd /r\npivot_root . mnt\nexec chroot . /sbin/init <dev/console"),
         ["pivot_root /r /sbin/init"]
     );
+    assert_eq!(starts("chroot /r /sbin/init"), ["chroot /r /sbin/init"]);
     assert_eq!(starts("exec chroot /r /sbin/init a b"), ["chroot /r /sbin/init a b"]);
     assert_eq!(starts("exec /sbin/init $@"), ["exec / /sbin/init"]);
     assert_eq!(
