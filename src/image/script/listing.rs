@@ -1,7 +1,6 @@
 //! Programs that list files and run others with what they list: find and xargs.
 
 use super::UNKNOWN;
-use super::call::Call;
 use super::expand::{absolute, known};
 use super::trace::{State, Stream, Tracer};
 use crate::tree::display;
@@ -79,7 +78,7 @@ impl Tracer<'_> {
             return state.emit(if text.is_empty() { "." } else { &text });
         }
         let words = replaced(search.command.iter().copied(), "{}", &found);
-        self.call(&Call::new(words), state);
+        self.run_for(words, state);
     }
 
     fn found(&mut self, search: &Search<'_>, state: &State) -> Vec<String> {
@@ -127,7 +126,7 @@ impl Tracer<'_> {
             Some(place) => replaced(command.into_iter(), place, &names),
             None => command.into_iter().map(str::to_owned).chain(names).collect(),
         };
-        self.call(&Call::new(words), state);
+        self.run_for(words, state);
     }
 }
 

@@ -160,6 +160,14 @@ fn copies_of_the_root_are_seen() {
 }
 
 #[test]
+fn commands_for_commands_are_followed_no_deeper_than_shells() {
+    let text =
+        |depth: usize| format!("{}cp -a / /n\nexec switch_root /r /sbin/init", "find / -exec ".repeat(depth));
+    assert!(trace(&text(10)).complete && copies(&text(10)) == ["cp / > /n"]);
+    assert!(!trace(&text(4000)).complete);
+}
+
+#[test]
 fn mounts_are_read_however_they_are_written() {
     for text in [
         "mount -t tmpfs none /n",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::call::Call;
 use super::expand::{MAX_VALUE, absolute, known, matches};
 use super::syntax::{Command, List, parse};
 use super::{Action, Again, Event, MAX_TEXT, Trace, UNKNOWN};
@@ -538,6 +539,17 @@ impl<'t> Tracer<'t> {
         let (status, flow) = self.list(&parse(text), state);
         self.depth -= 1;
         (status, if flow == Flow::Exit { Flow::Exit } else { Flow::Next })
+    }
+
+    /// Runs a command for another one, as find and xargs do: no deeper than the shell goes itself.
+    pub(super) fn run_for(&mut self, words: Vec<String>, state: &mut State) {
+        if self.depth >= MAX_DEPTH || !self.spend(1) {
+            self.complete = false;
+            return;
+        }
+        self.depth += 1;
+        self.call(&Call::new(words), state);
+        self.depth -= 1;
     }
 
     /// The text of a file of the image.
