@@ -144,13 +144,7 @@ fn one_of_each(options: &Convert, request: &Request) -> anyhow::Result<MatrixRow
     if let Some(line) = report::written(&conversion, milliseconds(start)).filter(|_| !options.quiet) {
         note(&line);
     }
-    let row = MatrixRow::from(&conversion);
-    Ok(match budget::check(&conversion.budgets) {
-        Ok(()) => row,
-        Err(broken) => {
-            MatrixRow { exit_code: broken.kind.exit_code(), message: Some(broken.to_string()), ..row }
-        }
-    })
+    Ok(MatrixRow::from(&conversion).judged(budget::check(&conversion.budgets)))
 }
 
 const fn name(stage: Stage) -> &'static str {

@@ -38,13 +38,8 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<ExitCode> {
     }
     let mut rows = Vec::new();
     for image in inputs {
-        let result =
-            context.image(image).map(|inspection| (MatrixRow::from(&inspection), check(&inspection)));
-        rows.push(match result {
-            Ok((row, Ok(()))) => row,
-            Ok((row, Err(broken))) => {
-                MatrixRow { exit_code: broken.kind.exit_code(), message: Some(broken.to_string()), ..row }
-            }
+        rows.push(match context.image(image) {
+            Ok(inspection) => MatrixRow::from(&inspection).judged(check(&inspection)),
             Err(failure) => failed(image, &failure),
         });
     }
@@ -56,9 +51,8 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<ExitCode> {
 /// The row of an image for which the command failed; the error is printed, too.
 pub fn failed(image: &Path, failure: &anyhow::Error) -> MatrixRow {
     complain(failure, false);
-    let causes: Vec<String> = failure.chain().map(ToString::to_string).take(1).collect();
     // What to do is on lines of its own.
-    let message = causes.concat().lines().next().unwrap_or_default().to_owned();
+    let message = failure.to_string().lines().next().unwrap_or_default().to_owned();
     MatrixRow::failed(image.display().to_string(), error::exit_code(failure), message)
 }
 

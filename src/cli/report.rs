@@ -42,15 +42,18 @@ pub fn report(options: &ReportOptions) -> anyhow::Result<()> {
             .hint("btrsquash history compares the reports of several images")
             .into());
     };
-    for (file, _) in &ran {
-        report.add(&Measured::read(file)?, None).map_err(|e| e.file(file))?;
+    // Without new figures nothing is judged again: what was shown before is shown again.
+    let judged = !ran.is_empty() || !options.measured.is_empty();
+    for (file, boot) in ran {
+        let figures = Measured::of(boot).map_err(|e| e.file(file))?;
+        if let Some(figures) = figures {
+            report.add(&figures, None).map_err(|e| e.file(file))?;
+        }
     }
     for text in &options.measured {
         let (which, found) = measured(text)?;
         report.add(&found, Some(which))?;
     }
     options.to.publish(files, &report.report())?;
-    // Without new figures nothing is judged again: what was shown before is shown again.
-    let judged = !ran.is_empty() || !options.measured.is_empty();
     if judged { Ok(budget::check(report.budgets())?) } else { Ok(()) }
 }

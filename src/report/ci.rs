@@ -147,7 +147,6 @@ impl Exporter for Csv {
         }
         let digest = Digest::of(report);
         let mut out = String::from("image,kind,name,bytes_before,bytes_after\r\n");
-        let number = |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| bytes.to_string());
         for metric in &digest.metrics {
             let cells = [
                 field(&digest.title),
@@ -168,7 +167,6 @@ fn matrix(matrix: &Matrix) -> String {
         "image,exit_code,message,verdict,distribution,bytes_before,bytes_after,ram_bytes_before,ram_bytes_after,new,sha256,warnings\r\n",
     );
     let text = |text: &Option<String>| text.as_deref().map_or_else(String::new, field);
-    let number = |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| bytes.to_string());
     for row in &matrix.images {
         let cells = [
             field(&row.image),
@@ -187,6 +185,11 @@ fn matrix(matrix: &Matrix) -> String {
         out.push_str(&format!("{}\r\n", cells.join(",")));
     }
     out
+}
+
+/// A number as one field, empty if it is not known.
+fn number(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| bytes.to_string())
 }
 
 /// Text of an image as one field: quoted where it has to be, and nothing that a spreadsheet takes for a formula.

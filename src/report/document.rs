@@ -284,7 +284,7 @@ impl Document {
     pub fn notes(&mut self, title: &str, sentences: &[String]) {
         if !sentences.is_empty() {
             self.folded(title);
-            self.blocks.push(Block::List(sentences.to_vec()));
+            self.list(sentences.to_vec());
         }
     }
 }

@@ -140,16 +140,15 @@ pub fn compare(baseline: String, old: &Sizes, new: &Sizes, limits: Limits) -> Gr
     let mut changes = Vec::new();
     let add = |changes: &mut Vec<Grown>, subject, name: &str, (was, is): (u64, u64)| {
         if was != is {
-            let exceeded = limits.size.exceeded(was, is, old.image);
+            let (limit, whole) =
+                if subject == Subject::Ram { (limits.ram, was) } else { (limits.size, old.image) };
+            let exceeded = limit.exceeded(was, is, whole);
             changes.push(Grown { subject, name: name.to_owned(), old: was, new: is, exceeded });
         }
     };
     add(&mut changes, Subject::Image, "", (old.image, new.image));
-    if let (Some(was), Some(is)) = (old.ram, new.ram)
-        && was != is
-    {
-        let exceeded = limits.ram.exceeded(was, is, was);
-        changes.push(Grown { subject: Subject::Ram, name: String::new(), old: was, new: is, exceeded });
+    if let Some(sizes) = old.ram.zip(new.ram) {
+        add(&mut changes, Subject::Ram, "", sizes);
     }
     for (name, sizes) in both(&old.parts, &new.parts) {
         add(&mut changes, Subject::Part, name, sizes);
@@ -183,14 +182,19 @@ fn both<'a>(
     names.into_iter().map(move |name| (name.as_str(), (size(old, name), size(new, name))))
 }
 
-/// A change in words: `the image grew by 3.1 MB (+6.2%) to 53.1 MB`.
-pub(super) fn sentence(change: &Grown) -> String {
-    let what = match change.subject {
+/// What changed.
+fn subject(change: &Grown) -> String {
+    match change.subject {
         Subject::Image => "the image".to_owned(),
         Subject::Ram => "the minimum RAM".to_owned(),
         Subject::Part => format!("part {}", change.name),
         Subject::Package => format!("package {}", change.name),
-    };
+    }
+}
+
+/// A change in words: `the image grew by 3.1 MB (+6.2%) to 53.1 MB`.
+pub(super) fn sentence(change: &Grown) -> String {
+    let what = subject(change);
     let shown = |bytes: u64| if change.subject == Subject::Ram { mebibytes(bytes) } else { size(bytes) };
     let (verb, by) = if change.new < change.old {
         ("shrank", change.old - change.new)
@@ -233,17 +237,11 @@ pub(super) fn exceeded(growth: &Growth) -> Vec<(String, String)> {
     let wrong = growth.changes.iter().filter(|change| change.exceeded);
     wrong
         .map(|change| {
-            let name = match change.subject {
-                Subject::Image => "growth of the image".to_owned(),
-                Subject::Ram => "growth of the minimum RAM".to_owned(),
-                Subject::Part => format!("growth of part {}", change.name),
-                Subject::Package => format!("growth of package {}", change.name),
-            };
             let mut text = format!("{}, more than {}", sentence(change), limit(growth, change.subject));
             if change.subject != Subject::Package && !causes.is_empty() {
                 text.push_str(&format!("; packages that grew: {causes}"));
             }
-            (name, text)
+            (format!("growth of {}", subject(change)), text)
         })
         .collect()
 }

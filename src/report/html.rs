@@ -418,8 +418,7 @@ fn ram(caption: &str, curves: &[RamCurve], out: &mut String) {
         "<figure><figcaption>Minimum RAM for numbers of possible CPUs, against the memory of machines (logarithmic)</figcaption>{}<ul class=\"legend\">",
         charts::machines(curves)
     );
-    // A single image has nothing before it.
-    let class = |i: usize| if i == 0 && curves.len() > 1 { "before" } else { "after" };
+    let class = |i: usize| charts::side(i, curves.len());
     for (i, curve) in curves.iter().enumerate() {
         let _ = write!(out, "<li><span class=\"swatch {}\"></span>{}</li>", class(i), escape(&curve.label));
     }

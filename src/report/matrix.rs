@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{Conversion, Figure, Inspection, SCHEMA_VERSION, Tool};
 use super::document::{Block, Cell, Document, Table, Tone};
 use super::units::{change, count, mebibytes, size};
+use crate::error::Error;
 
 /// Several images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,17 @@ impl MatrixRow {
     #[must_use]
     pub fn failed(image: String, exit_code: u8, message: String) -> Self {
         Self { image, exit_code, message: Some(message), ..Self::default() }
+    }
+
+    /// The row of an image whose limits were judged.
+    #[must_use]
+    pub fn judged(self, limits: Result<(), Error>) -> Self {
+        match limits {
+            Ok(()) => self,
+            Err(broken) => {
+                Self { exit_code: broken.kind.exit_code(), message: Some(broken.to_string()), ..self }
+            }
+        }
     }
 
     /// What became of the image. Most messages name it already.

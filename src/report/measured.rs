@@ -44,6 +44,20 @@ impl Measured {
         Ok(found)
     }
 
+    /// The figures of a boot in a report that was read already; `None` if it is one of another kind.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] if it has no figures.
+    pub fn of(report: Saved) -> Result<Option<Self>, Error> {
+        let found = match report {
+            Saved::Min(found) => Self::Minimum(found),
+            Saved::Boot(found) => Self::Moments(found),
+            _ => return Ok(None),
+        };
+        found.check()?;
+        Ok(Some(found))
+    }
+
     /// Fails if there is no figure in it.
     fn check(&self) -> Result<(), Error> {
         let nothing = |what: &str, hint: &str| Err(Error::usage(what).hint(hint));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{LETTER, Width, binary_step, scale, whole};
+use super::{LETTER, Width, binary_step, scale, side, whole};
 use crate::report::document::{MACHINES, RamCurve};
 use crate::report::markup::escape;
 use crate::report::units::{mebibytes, memory};
@@ -180,7 +180,7 @@ fn machines_at(curves: &[RamCurve], width: Width) -> String {
         );
         for (i, (curve, bytes)) in curves.iter().zip(&group.bars).enumerate() {
             let Some(bytes) = bytes else { continue };
-            let class = if i == 0 && curves.len() > 1 { "before" } else { "after" };
+            let class = side(i, curves.len());
             let measured = curve.minimum.filter(|_| group.main && curve.measured);
             let text = match measured {
                 Some(measured) if wide => {

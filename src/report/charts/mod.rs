@@ -42,6 +42,11 @@ impl Width {
     }
 }
 
+/// The class of the colour of an image among `count`: a single image has nothing before it.
+pub(super) const fn side(index: usize, count: usize) -> &'static str {
+    if index == 0 && count > 1 { "before" } else { "after" }
+}
+
 /// One horizontal bar, its parts side by side; `longest` is the full width. It has no words, so one drawing fits all.
 pub(super) fn bar(bar: &Bar, longest: u64, colour_of: &dyn Fn(&str) -> usize) -> String {
     let mut out = format!(

@@ -36,7 +36,7 @@ pub(in crate::report) fn treemap(root: &Directory, number: usize) -> String {
         let _ = write!(out, "<div class=\"{class}\" id=\"m{number}-{i}\">");
         crumbs(view, &views, number, &mut out);
         for width in Width::BOTH {
-            draw(view, root, width, &link, &mut out);
+            draw(view, root.old_bytes.is_some(), width, &link, &mut out);
         }
         out.push_str("</div>\n");
     }
@@ -63,6 +63,8 @@ const LEGEND: [(&str, &str); 5] = [
 /// One map: a directory, and which map it is entered from.
 struct View<'a> {
     directory: &'a Directory,
+    /// What is drawn of it.
+    groups: Vec<Group<'a>>,
     /// Its path, without a leading `/`; empty for the root.
     path: String,
     parent: usize,
@@ -70,11 +72,13 @@ struct View<'a> {
 
 /// The root and the largest directories that have something to show.
 fn views(root: &Directory) -> Vec<View<'_>> {
-    let mut views = vec![View { directory: root, path: String::new(), parent: 0 }];
+    let view =
+        |directory, path: String, parent| View { directory, groups: groups(directory, &path), path, parent };
+    let mut views = vec![view(root, String::new(), 0)];
     let mut at = 0;
     while at < views.len() && views.len() < MAPS {
         let mut found: Vec<(&Directory, String)> = Vec::new();
-        for group in groups(views[at].directory, &views[at].path) {
+        for group in &views[at].groups {
             let Some(directory) = group.directory else { continue };
             found.push((directory, group.path.clone()));
             for cell in &group.cells {
@@ -85,7 +89,7 @@ fn views(root: &Directory) -> Vec<View<'_>> {
         found.sort_by_key(|(directory, _)| std::cmp::Reverse(weight(directory)));
         for (directory, path) in found {
             if views.len() < MAPS && !views.iter().any(|view| std::ptr::eq(view.directory, directory)) {
-                views.push(View { directory, path, parent: at });
+                views.push(view(directory, path, at));
             }
         }
         at += 1;
@@ -145,15 +149,12 @@ struct Group<'a> {
     cells: Vec<Cell<'a>>,
 }
 
-/// What no listed child of a directory holds: bytes, and bytes before.
-fn unlisted(directory: &Directory) -> (u64, Option<u64>) {
-    let bytes =
-        directory.directories.iter().fold(weight(directory), |rest, d| rest.saturating_sub(weight(d)));
-    let before = weight_before(directory).map(|all| {
-        let children = directory.directories.iter().filter_map(weight_before);
-        children.fold(all, u64::saturating_sub)
-    });
-    (bytes, before)
+/// The children of a directory that have at least `least` bytes, and what is in none of them: bytes, and bytes before.
+fn divided(directory: &Directory, least: u64) -> (impl Iterator<Item = &Directory>, u64, Option<u64>) {
+    let large = directory.directories.iter().filter(move |child| weight(child) >= least);
+    let other = large.clone().map(weight).fold(weight(directory), u64::saturating_sub);
+    let before = large.clone().filter_map(weight_before);
+    (large, other, weight_before(directory).map(|all| before.fold(all, u64::saturating_sub)))
 }
 
 /// The directories that become groups: as long as one holds a large part of everything, its children stand for it.
@@ -174,13 +175,8 @@ fn groups<'a>(root: &'a Directory, path: &str) -> Vec<Group<'a>> {
         let Some(index) = largest.filter(|_| open.len() < GROUPS) else { break };
         let (path, directory) = open.remove(index);
         // What is too small to be a group of its own is one together.
-        let (mut other, mut before) = unlisted(directory);
-        for child in &directory.directories {
-            if weight(child) < total / 100 {
-                other += weight(child);
-                before = before.map(|before| before + weight_before(child).unwrap_or(0));
-                continue;
-            }
+        let (children, other, before) = divided(directory, total / 100);
+        for child in children {
             let path = if path.is_empty() { child.name.clone() } else { format!("{path}/{}", child.name) };
             open.push(deepest(child, path));
         }
@@ -219,14 +215,9 @@ fn deepest(mut directory: &Directory, mut path: String) -> (String, &Directory) 
 
 /// What is in a directory; everything smaller than `least` together.
 fn cells(directory: &Directory, least: u64) -> Vec<Cell<'_>> {
-    let (mut other, mut before) = unlisted(directory);
+    let (children, other, before) = divided(directory, least);
     let mut cells: Vec<Cell> = Vec::new();
-    for child in &directory.directories {
-        if weight(child) < least {
-            other += weight(child);
-            before = before.map(|before| before + weight_before(child).unwrap_or(0));
-            continue;
-        }
+    for child in children {
         let (name, inner) = deepest(child, child.name.clone());
         cells.push(Cell { name, bytes: weight(child), before: weight_before(child), directory: Some(inner) });
     }
@@ -252,15 +243,14 @@ fn change(bytes: u64, before: Option<u64>) -> &'static str {
 
 fn draw(
     view: &View,
-    root: &Directory,
+    compared: bool,
     width: Width,
     link: &dyn Fn(&Directory) -> Option<String>,
     out: &mut String,
 ) {
     let (w, h) = if width == Width::Wide { (1100.0, 520.0) } else { (340.0, 560.0) };
-    let compared = root.old_bytes.is_some();
     let total = weight(view.directory);
-    let groups = groups(view.directory, &view.path);
+    let groups = &view.groups;
     let _ = write!(
         out,
         "<svg class=\"treemap {}{}\" viewBox=\"0 0 {w} {h}\" role=\"group\" aria-label=\"{}\">",
