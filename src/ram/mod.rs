@@ -17,7 +17,8 @@
 //! 3. **The system up to its first screen.** **R ≥ S + W + K**, with S what stays in memory for good — all of U for a
 //!    monolith; of a converted image the squashfs, pinned by its loop device after its name is gone, or the image itself
 //!    with `retain_initrd` — and W the working set: programs, the part of the page cache without which they only wait
-//!    for the decompressor, btrfs, the caches of squashfs, and E.
+//!    for the decompressor, btrfs, the caches of squashfs, and E. With btrfs in the squashfs that page cache holds twice
+//!    what programs read.
 //!
 //! An init that copies the whole image into another file system in memory before it starts the system has it there twice
 //! for a moment: **R ≥ U + T + 2 N + E + K**, with T what it copies.
