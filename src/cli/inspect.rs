@@ -8,10 +8,10 @@ use btrsquash::error::{self, Error};
 use btrsquash::initrd;
 use btrsquash::kernel;
 use btrsquash::output;
-use btrsquash::packages::{PackageMap, Packages, accounts};
+use btrsquash::packages::{PackageMap, Packages};
 use btrsquash::ram::{Kernel, Machine};
 use btrsquash::report::growth::{self, Sizes};
-use btrsquash::report::{Inspection, Matrix, MatrixRow, Report, budget, from};
+use btrsquash::report::{Inspection, Matrix, MatrixRow, PackageTotals, Report, budget, from};
 
 use super::diff::{checksum, open};
 use super::output::{ReportFiles, complain, print};
@@ -103,7 +103,9 @@ impl<'a> Context<'a> {
         // An image is shown even if its package database is damaged.
         match Packages::read(&image.system, self.map.as_ref()) {
             Ok(packages) => {
-                inspection.packages = from::package_sizes(&packages, &accounts(&image, &packages));
+                let accounts = found.shares.accounts(&image.system, &packages);
+                inspection.packages = from::package_sizes(&packages, &accounts);
+                inspection.package_totals = Some(PackageTotals::new(&packages, &accounts));
             }
             Err(e) => inspection.notes.push(e.to_string()),
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use btrsquash::initrd;
 use btrsquash::output::{self, OutputFile, check_output, commit};
-use btrsquash::packages::{PackageMap, Packages, accounts};
+use btrsquash::packages::{PackageMap, Packages, Shares};
 use btrsquash::report::{PackageReport, Report};
 use clap::Args;
 
@@ -73,7 +73,7 @@ pub fn packages(options: &PackagesOptions) -> anyhow::Result<()> {
         note("the runtime is in a separate file: these are the packages of the boot initramfs only");
     }
     let packages = Packages::read(&image.system, map.as_ref()).map_err(|e| e.or_file(&options.image))?;
-    let accounts = accounts(&image, &packages);
+    let accounts = Shares::of(&image).accounts(&image.system, &packages);
     let report = PackageReport::new(options.image.display().to_string(), &packages, &accounts);
     print(&Report::Packages { report: &report, top: options.top }, json_or_text(options.json))
 }

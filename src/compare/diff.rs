@@ -10,7 +10,7 @@ use super::{Aspect, Pair, ReadOrder, TreeDifference, bytes, trees_where, walk_or
 use crate::error::Error;
 use crate::extract::Selection;
 use crate::image::Opened;
-use crate::packages::PackageMap;
+use crate::packages::{PackageMap, Shares};
 use crate::tree::{Entry, InodeId, Node, Tree, display};
 
 /// Levels of directories whose sizes are compared.
@@ -56,7 +56,7 @@ pub struct SizeChange {
 }
 
 /// What [`diff`] finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     /// How much the old image holds.
     pub old: Totals,
@@ -67,6 +67,8 @@ pub struct Difference {
     /// What a release renamed ([`Reason::Place`]), which is in none of the lists of `trees`, and what another version
     /// replaced ([`Reason::Version`]), which is among both the removed and the added: the old file is gone.
     pub folded: Vec<Folded>,
+    /// Bytes of the old and of the new image that hold each of their files.
+    pub shares: (Shares, Shares),
     /// The packages of both; `None` if neither has a package database.
     pub packages: Option<PackageComparison>,
     /// Pairs of a removed and an added path that are one file.
@@ -106,10 +108,12 @@ pub fn diff(old: &Opened, new: &Opened, options: &DiffOptions) -> Result<Differe
         list.sort_by(|a, b| walk_order(&a.path, &b.path));
     }
     let (texts, more_texts) = if options.text { texts(old, new, &trees)? } else { (Vec::new(), false) };
+    let shares = (Shares::of(old), Shares::of(new));
     Ok(Difference {
         old: totals(&old.system),
         new: totals(&new.system),
-        packages: packages(old, new, options.package_map.as_ref())?,
+        packages: packages((old, &shares.0), (new, &shares.1), options.package_map.as_ref())?,
+        shares,
         folded,
         moved,
         directories: directories(&old.system, &new.system),

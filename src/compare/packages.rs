@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::image::Opened;
-use crate::packages::{PackageMap, Packages, accounts};
+use crate::packages::{PackageMap, Packages, Shares};
 
 /// A package in one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +46,9 @@ pub struct PackageComparison {
     pub sizes: bool,
 }
 
-fn list(image: &Opened, map: Option<&PackageMap>) -> Result<PackageList, Error> {
+fn list(image: &Opened, shares: &Shares, map: Option<&PackageMap>) -> Result<PackageList, Error> {
     let packages = Packages::read(&image.system, map).map_err(|e| e.or_file(&image.name))?;
-    let accounts = accounts(image, &packages);
+    let accounts = shares.accounts(&image.system, &packages);
     let mut list = PackageList { sizes: packages.with_files > 0, ..PackageList::default() };
     for (package, usage) in packages.list.into_iter().zip(&accounts.packages) {
         let side = list.packages.entry(package.name).or_insert(PackageSide {
@@ -62,16 +62,16 @@ fn list(image: &Opened, map: Option<&PackageMap>) -> Result<PackageList, Error> 
     Ok(list)
 }
 
-/// Compares the packages of `old` and `new`; `None` if neither has any.
+/// Compares the packages of two images, each with what its files take in it; `None` if neither has any.
 ///
 /// # Errors
 /// If a package database cannot be read.
 pub(super) fn packages(
-    old: &Opened,
-    new: &Opened,
+    (old, old_shares): (&Opened, &Shares),
+    (new, new_shares): (&Opened, &Shares),
     map: Option<&PackageMap>,
 ) -> Result<Option<PackageComparison>, Error> {
-    let (mut old, new) = (list(old, map)?, list(new, map)?);
+    let (mut old, new) = (list(old, old_shares, map)?, list(new, new_shares, map)?);
     let sizes = old.sizes && new.sizes;
     let mut all: Vec<PackageChange> = new
         .packages

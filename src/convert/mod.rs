@@ -19,7 +19,7 @@ use std::io::Write;
 
 pub use choices::{BlockReason, Choice, FormatReason, FrontEndKind, FrontEndReason};
 pub use request::{FrontEndChoice, Goal, Layout, Request, Stage, Watch};
-pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts, Verified};
+pub use result::{Conversion, FrontEndPart, ModuleSize, New, Note, Old, RuntimeFacts, Stored, Verified};
 
 use crate::bytes::pieces;
 use crate::container::{self, Input};

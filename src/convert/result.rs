@@ -19,7 +19,7 @@ use crate::image::classify::Classification;
 use crate::image::split::Split;
 use crate::image::{self, Opened, Part};
 use crate::initrd::Limits;
-use crate::packages::stored_bytes;
+use crate::packages::{Accounts, Packages, Shares};
 use crate::ram::{Facts, Machine, Packing};
 use crate::tree::{Tree, display};
 use crate::{btrfs, squashfs};
@@ -106,8 +106,8 @@ pub struct New {
     pub runtime: RuntimeFacts,
     /// What the RAM model has to know: the image is read as it was written, so that `inspect` says the same.
     pub facts: Facts,
-    /// The system as the image holds it; `None` if the runtime is in a file of its own.
-    pub system: Option<Stored>,
+    /// The system as the squashfs holds it.
+    pub system: Stored,
 }
 
 /// A system in an image.
@@ -115,8 +115,26 @@ pub struct New {
 pub struct Stored {
     /// Its files.
     pub tree: Tree,
-    /// Bytes of the image that hold the content of each inode, by number.
-    pub bytes: Vec<f64>,
+    /// Bytes of the image that hold each of them.
+    pub shares: Shares,
+    /// Its packages and what they cost; `None` if their database is damaged, which a note says.
+    pub packages: Option<(Packages, Accounts)>,
+}
+
+impl Stored {
+    /// The system of `image`, and why its packages are not known.
+    fn of(image: Opened) -> (Self, Option<Note>) {
+        let shares = Shares::of(&image);
+        let (packages, damage) = match Packages::read(&image.system, None) {
+            Ok(packages) => {
+                let accounts = shares.accounts(&image.system, &packages);
+                (Some((packages, accounts)), None)
+            }
+            // The image is good: it holds the damaged database of the old one.
+            Err(e) => (None, Some(Note::Found(e.to_string()))),
+        };
+        (Self { tree: image.system, shares, packages }, damage)
+    }
 }
 
 /// What a conversion did, or would do.
@@ -174,6 +192,7 @@ pub(super) fn done(
     let image = open(request, output)?;
     let facts = facts(request, &prepared, &image)?;
     let verified = request.verify.then(|| verify(request, input, &image)).transpose()?;
+    let (system, damage) = Stored::of(with_runtime(image, &built, output)?);
     let new = New {
         parts: output.parts,
         squashfs: built.written.size,
@@ -184,9 +203,7 @@ pub(super) fn done(
         front_end: front_end(request, &prepared, &built),
         runtime: built.facts,
         facts,
-        system: stored_bytes(&image)
-            .filter(|_| !image.apart)
-            .map(|bytes| Stored { tree: image.system, bytes }),
+        system,
     };
     let less = less_memory(request, &prepared, &built, &new.facts)?;
     let built_notes = built.notes;
@@ -195,6 +212,7 @@ pub(super) fn done(
     let mut conversion = dry_run(request, prepared);
     conversion.notes.extend(next_steps.into_iter().map(Note::Found));
     conversion.notes.extend(built_notes.into_iter().map(Note::Found));
+    conversion.notes.extend(damage);
     conversion.notes.extend(less);
     conversion.new = Some(new);
     conversion.verified = verified;
@@ -264,15 +282,27 @@ fn less_memory(
     }
 }
 
+/// The user's limits are for the old image.
+const LIMITS: Limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
+
+/// What holds the system: the new image, or the squashfs next to it.
+fn with_runtime(image: Opened, built: &Built, output: &Output) -> Result<Opened, Error> {
+    match &output.runtime {
+        Some((path, _)) => {
+            let squashfs = built.squashfs.try_clone().map_err(Error::temporary)?;
+            image::read(Arc::new(squashfs), path, &LIMITS, &|_| ())
+        }
+        None => Ok(image),
+    }
+}
+
 /// The new image, opened as it was written.
 fn open(request: &Request, output: &mut Output) -> Result<Opened, Error> {
     let file = match output.initrd.take() {
         Some(initrd) => initrd,
         None => output.image.read_back()?,
     };
-    // The user's limits are for the old image.
-    let limits = Limits { max_unpacked: u64::MAX, accept_partial: false };
-    image::read(Arc::new(file), &request.new, &limits, &|_| ())
+    image::read(Arc::new(file), &request.new, &LIMITS, &|_| ())
 }
 
 /// Compares every path of the old image with the new one.

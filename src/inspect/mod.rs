@@ -7,6 +7,7 @@ use crate::contract::paths::{MODULES, ORDER, format_1};
 use crate::error::Error;
 use crate::image::classify::Verdict;
 use crate::image::{Opened, Part, holder, parts};
+use crate::packages::Shares;
 use crate::ram::{Estimate, Facts, Machine};
 use crate::tree::{Content, InodeId, Node, Tree, content, display};
 
@@ -107,7 +108,7 @@ pub struct FrontEnd {
 }
 
 /// What [`inspect`] finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// The parts of the file.
     pub parts: Vec<Part>,
@@ -125,6 +126,8 @@ pub struct Inspection {
     pub duplicate_bytes: u64,
     /// Files that are not needed at boot, the largest kind first.
     pub weight: Vec<Weight>,
+    /// Bytes of the image that hold each of its files.
+    pub shares: Shares,
     /// The memory that it needs; `None` for a bare file system image.
     pub ram: Option<Estimate>,
 }
@@ -145,6 +148,7 @@ pub fn inspect(image: &Opened, machine: &Machine) -> Result<Inspection, Error> {
         duplicates,
         duplicate_bytes,
         weight: weight(&files),
+        shares: Shares::of(image),
         ram: Facts::of(image, &machine.kernel).map(|facts| facts.estimate(machine)),
     })
 }

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 
 use super::Packages;
 use crate::image::{Format, Opened};
-use crate::tree::{Content, Entry, InodeId, Node};
+use crate::tree::{Content, Entry, Inode, InodeId, Node, Tree};
 
 /// Where the figures of bytes in the image come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,39 +65,70 @@ pub struct Accounts {
     pub modules: BTreeMap<String, Usage>,
 }
 
-/// Works out what the packages of `image` cost.
-#[must_use]
-pub fn accounts(image: &Opened, packages: &Packages) -> Accounts {
-    let tree = &image.system;
-    let (basis, total) = basis(image);
-    let mut accounts = Accounts {
-        basis,
-        total,
-        packages: vec![Usage::default(); packages.list.len()],
-        no_package: Usage::default(),
-        structures: 0,
-        modules: BTreeMap::new(),
-    };
-    let mut seen = vec![false; tree.inodes.len()];
-    for Entry { path, id } in tree.walk() {
-        let inode = tree.inode(id);
-        let Node::Regular(content) = &inode.node else { continue };
-        if std::mem::replace(&mut seen[id.0 as usize], true) {
-            continue;
-        }
-        let stored = stored(image, basis, id, content);
-        let usage = Usage { files: 1, bytes: content.size, stored };
-        match packages.owner(id) {
-            Some(number) => accounts.packages[number] += usage,
-            None => accounts.no_package += usage,
-        }
-        if let Some(group) = module_group(&path) {
-            *accounts.modules.entry(group).or_default() += usage;
-        }
+/// Bytes of an image that hold the content of each file of its system.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shares {
+    /// Where they come from.
+    basis: Basis,
+    /// Bytes that hold the system: the squashfs with what was appended, or the whole of another image.
+    total: u64,
+    /// By the number of the inode; 0 for one that is not a regular file.
+    bytes: Vec<f64>,
+}
+
+impl Shares {
+    /// Those of `image`.
+    #[must_use]
+    pub fn of(image: &Opened) -> Self {
+        let (basis, total) = basis(image);
+        let share = |(number, inode): (usize, &Inode)| match &inode.node {
+            Node::Regular(content) => stored(image, basis, InodeId(number as u32), content),
+            _ => 0.0,
+        };
+        let bytes = image.system.inodes.iter().enumerate().map(share).collect();
+        Self { basis, total, bytes }
     }
-    let content: f64 = accounts.packages.iter().chain([&accounts.no_package]).map(|usage| usage.stored).sum();
-    accounts.structures = (total as f64 - content).max(0.0).round() as u64;
-    accounts
+
+    /// The bytes by the number of the inode; `None` if all files share one compressed stream, in which no file has a
+    /// size of its own.
+    #[must_use]
+    pub fn by_inode(&self) -> Option<&[f64]> {
+        (self.basis != Basis::Segments).then_some(&self.bytes)
+    }
+
+    /// What `packages` cost in the image whose system is `tree`.
+    #[must_use]
+    pub fn accounts(&self, tree: &Tree, packages: &Packages) -> Accounts {
+        let mut accounts = Accounts {
+            basis: self.basis,
+            total: self.total,
+            packages: vec![Usage::default(); packages.list.len()],
+            no_package: Usage::default(),
+            structures: 0,
+            modules: BTreeMap::new(),
+        };
+        let mut seen = vec![false; tree.inodes.len()];
+        for Entry { path, id } in tree.walk() {
+            let number = id.0 as usize;
+            let Node::Regular(content) = &tree.inode(id).node else { continue };
+            if std::mem::replace(&mut seen[number], true) {
+                continue;
+            }
+            let stored = self.bytes.get(number).copied().unwrap_or_default();
+            let usage = Usage { files: 1, bytes: content.size, stored };
+            match packages.owner(id) {
+                Some(number) => accounts.packages[number] += usage,
+                None => accounts.no_package += usage,
+            }
+            if let Some(group) = module_group(&path) {
+                *accounts.modules.entry(group).or_default() += usage;
+            }
+        }
+        let content: f64 =
+            accounts.packages.iter().chain([&accounts.no_package]).map(|usage| usage.stored).sum();
+        accounts.structures = (self.total as f64 - content).max(0.0).round() as u64;
+        accounts
+    }
 }
 
 fn basis(image: &Opened) -> (Basis, u64) {
@@ -111,23 +142,6 @@ fn basis(image: &Opened) -> (Basis, u64) {
         (Some(_), None) => (Basis::Segments, image.size()),
         (None, None) => (Basis::Plain, image.size()),
     }
-}
-
-/// Bytes of the image that hold the content of each inode of its system, by number; `None` if all files share one
-/// compressed stream, in which no file has a size of its own.
-#[must_use]
-pub fn stored_bytes(image: &Opened) -> Option<Vec<f64>> {
-    let (basis, _) = basis(image);
-    if basis == Basis::Segments {
-        return None;
-    }
-    let mut all = vec![0.0; image.system.inodes.len()];
-    for id in image.system.walk().map(|entry| entry.id) {
-        if let Node::Regular(content) = &image.system.inode(id).node {
-            all[id.0 as usize] = stored(image, basis, id, content);
-        }
-    }
-    Some(all)
 }
 
 /// Bytes of the image that hold the content of the inode `id`.
@@ -193,7 +207,8 @@ mod tests {
         let bytes = std::fs::read(&file).unwrap();
         let image = crate::image::read(Arc::new(bytes), &file, &Limits::default(), &|_| ()).unwrap();
         let packages = Packages::read(&image.system, None).unwrap();
-        let accounts = accounts(&image, &packages);
+        let shares = Shares::of(&image);
+        let accounts = shares.accounts(&image.system, &packages);
         assert_eq!(accounts.basis, Basis::Segments);
         let sizes = image.system.inodes.iter().map(|inode| match &inode.node {
             Node::Regular(content) if inode.nlink > 0 => content.size,
@@ -202,6 +217,6 @@ mod tests {
         assert_eq!(accounts.no_package.bytes, sizes.sum::<u64>());
         assert_eq!(accounts.no_package.stored_bytes() + accounts.structures, image.size());
         assert!(accounts.no_package.bytes > 0);
-        assert_eq!(stored_bytes(&image), None);
+        assert_eq!(shares.by_inode(), None);
     }
 }

@@ -11,7 +11,7 @@ mod map;
 
 use std::collections::HashMap;
 
-pub use accounts::{Accounts, Basis, Usage, accounts, stored_bytes};
+pub use accounts::{Accounts, Basis, Shares, Usage};
 pub use map::{MappedPackage, PackageMap};
 
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! The answer of a report in a few lines: what CI shows in a pull request, in annotations, as test results and in a table.
 
-use super::data::{Budget, Growth, PackageDifferences, PackageVersion, Subject};
+use super::data::{Budget, Growth, PackageDifferences, PackageSize, PackageVersion, Subject};
 use super::document::{Block, Tile};
 use super::units::{count, delta, grouped, size};
 use super::{Report, budget, growth};
@@ -71,6 +71,7 @@ impl Digest {
                 }
                 let ram = |ram: &super::Ram| ram.best().value;
                 digest.metric("ram", "", Some(ram(&report.ram_before)), report.ram_after.as_ref().map(ram));
+                digest.package_sizes(&report.packages);
             }
             Report::Inspection(report) => {
                 digest.budgets(&report.budgets);
@@ -79,11 +80,10 @@ impl Digest {
                 if let Some(ram) = &report.ram {
                     digest.metric("ram", "", None, Some(ram.best().value));
                 }
-                let parts = report.image.parts.iter().map(|part| ("part", &part.name, part.bytes));
-                let packages = report.packages.iter().map(|p| ("package", &p.name, p.image_bytes));
-                parts
-                    .chain(packages)
-                    .for_each(|(kind, name, bytes)| digest.metric(kind, name, None, Some(bytes)));
+                for part in &report.image.parts {
+                    digest.metric("part", &part.name, None, Some(part.bytes));
+                }
+                digest.package_sizes(&report.packages);
             }
             Report::Difference(report) => {
                 digest.budgets(&report.budgets);
@@ -133,6 +133,12 @@ impl Digest {
 
     fn metric(&mut self, kind: &'static str, name: &str, before: Option<u64>, after: Option<u64>) {
         self.metrics.push(Metric { kind, name: name.to_owned(), before, after });
+    }
+
+    fn package_sizes(&mut self, packages: &[PackageSize]) {
+        for package in packages {
+            self.metric("package", &package.name, None, Some(package.image_bytes));
+        }
     }
 
     fn budgets(&mut self, budgets: &[Budget]) {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::data::{Conversion, Difference, Grown, Growth, Inspection, PackageVersion, Part, Ram, Subject};
+use super::data::{
+    Conversion, Difference, Grown, Growth, Inspection, PackageSize, PackageTotals, PackageVersion, Part, Ram,
+    Subject,
+};
 use super::saved::read_report;
 use super::units::{change, delta, mebibytes, size};
 use crate::error::Error;
@@ -69,18 +72,23 @@ fn minimum(ram: Option<&Ram>) -> Option<u64> {
     ram.map(|ram| ram.best().value)
 }
 
+/// The packages by name; `None` if they were not looked at, or could not be.
+fn packages(list: &[PackageSize], totals: Option<&PackageTotals>) -> Option<BTreeMap<String, u64>> {
+    let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+    for package in list {
+        *sizes.entry(package.name.clone()).or_default() += package.image_bytes;
+    }
+    totals.map(|_| sizes)
+}
+
 impl From<&Inspection> for Sizes {
     fn from(report: &Inspection) -> Self {
-        let mut packages: BTreeMap<String, u64> = BTreeMap::new();
-        for package in &report.packages {
-            *packages.entry(package.name.clone()).or_default() += package.image_bytes;
-        }
         Self {
             image: report.image.size,
             newest_time: report.image.newest_time,
             ram: minimum(report.ram.as_ref()),
             parts: parts(&report.image.parts),
-            packages: Some(packages),
+            packages: packages(&report.packages, report.package_totals.as_ref()),
         }
     }
 }
@@ -120,13 +128,15 @@ impl Sizes {
             Err(error) => error,
         };
         match serde_json::from_str::<Conversion>(&text) {
-            Ok(Conversion { old, new: Some(new), ram_after, .. }) => Ok(Self {
-                image: new.size,
-                newest_time: old.newest_time,
-                ram: minimum(ram_after.as_ref()),
-                parts: parts(&new.parts),
-                packages: None,
-            }),
+            Ok(Conversion { old, new: Some(new), ram_after, packages: list, package_totals, .. }) => {
+                Ok(Self {
+                    image: new.size,
+                    newest_time: old.newest_time,
+                    ram: minimum(ram_after.as_ref()),
+                    parts: parts(&new.parts),
+                    packages: packages(&list, package_totals.as_ref()),
+                })
+            }
             _ => Err(Error::usage(format!("is not a report with sizes: {inspection}"))
                 .file(file)
                 .hint("make one with: btrsquash inspect IMG --json >FILE.json")),

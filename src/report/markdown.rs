@@ -51,6 +51,7 @@ fn render(block: &Block, out: &mut String) {
                 out.push_str(&format!("| {} | {} |\n", escape(name), escape(&value.text)));
             }
         }
+        Block::Table(rows) if rows.shown().0.is_empty() => return,
         Block::Table(rows) => table(rows, out),
         Block::List(sentences) => {
             for sentence in sentences {

@@ -45,7 +45,7 @@ pub use listing::{ListedPath, Listing, PathKind};
 pub use markdown::Markdown;
 pub use matrix::{Matrix, MatrixRow};
 pub use measured::{Measured, Which};
-pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow, UsageRow};
+pub use packages::{DatabaseRow, ModuleRow, PackageReport, PackageRow};
 pub use pages::written;
 pub use saved::{Saved, read_report};
 pub use terminal::Terminal;

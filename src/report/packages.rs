@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{SCHEMA_VERSION, Tool, share};
+use super::data::{PackageTotals, SCHEMA_VERSION, Tool, UsageRow, share};
 use super::document::{Block, Cell, Document, Table};
 use super::units::{count, grouped, percent, size};
-use crate::packages::{Accounts, Basis, Manager, Packages, Usage};
+use crate::packages::{Accounts, Basis, Manager, Packages};
 
 /// What `packages` found. The `image_bytes` of `packages` and `no_package`, and `structure_bytes`, add up to
 /// `total_bytes`.
@@ -46,24 +46,6 @@ pub struct DatabaseRow {
     pub path: String,
     /// Installed packages; `None` if it cannot be read.
     pub packages: Option<u64>,
-}
-
-/// What files cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UsageRow {
-    /// Regular files, one with several names counted once.
-    pub files: u64,
-    /// Bytes of their content.
-    pub bytes: u64,
-    /// Bytes of the image that hold it.
-    pub image_bytes: u64,
-}
-
-impl From<Usage> for UsageRow {
-    fn from(usage: Usage) -> Self {
-        Self { files: usage.files, bytes: usage.bytes, image_bytes: usage.stored_bytes() }
-    }
 }
 
 /// A package and what it costs.
@@ -110,8 +92,6 @@ impl PackageReport {
                 usage: (*usage).into(),
             })
             .collect();
-        let no_package = UsageRow::from(accounts.no_package);
-        let content: u64 = rows.iter().map(|row| row.usage.image_bytes).sum::<u64>() + no_package.image_bytes;
         // Stable: what costs the same stays in the order of its names.
         rows.sort_by_key(|row| std::cmp::Reverse(row.usage.image_bytes));
         let mut modules: Vec<ModuleRow> = accounts
@@ -120,18 +100,21 @@ impl PackageReport {
             .map(|(kind, usage)| ModuleRow { kind: kind.clone(), usage: (*usage).into() })
             .collect();
         modules.sort_by_key(|row| std::cmp::Reverse(row.usage.image_bytes));
+        let totals = PackageTotals::new(packages, accounts);
+        let mut notes = vec![basis(totals.basis).to_owned()];
+        notes.extend(totals.notes);
         Self {
             schema_version: SCHEMA_VERSION,
             tool: Tool::default(),
             image,
-            basis: accounts.basis,
-            total_bytes: accounts.total,
+            basis: totals.basis,
+            total_bytes: totals.total_bytes,
             databases: databases.collect(),
             packages: rows,
-            no_package,
-            structure_bytes: accounts.total.saturating_sub(content),
+            no_package: totals.no_package,
+            structure_bytes: totals.structure_bytes,
             modules,
-            notes: notes(packages, accounts.basis),
+            notes,
         }
     }
 
@@ -198,20 +181,39 @@ impl PackageReport {
     }
 }
 
-fn notes(packages: &Packages, basis: Basis) -> Vec<String> {
-    let mut notes = vec![
-        match basis {
-            Basis::Blocks => {
-                "bytes in the image: the compressed size of each squashfs block, shared out by the bytes in it"
-            }
-            Basis::Segments => {
-                "bytes in the image: the compressed size of each segment, shared out by the bytes of content; an \
-                 estimate, because some files compress better than others"
-            }
-            Basis::Plain => "bytes in the image: as they are in the file system, which is not compressed",
+impl PackageTotals {
+    /// Those of `packages` and what they cost.
+    #[must_use]
+    pub fn new(packages: &Packages, accounts: &Accounts) -> Self {
+        let no_package = UsageRow::from(accounts.no_package);
+        let content: u64 = accounts.packages.iter().map(|usage| usage.stored_bytes()).sum();
+        Self {
+            basis: accounts.basis,
+            total_bytes: accounts.total,
+            no_package,
+            structure_bytes: accounts.total.saturating_sub(content + no_package.image_bytes),
+            notes: gaps(packages),
         }
-        .to_owned(),
-    ];
+    }
+}
+
+/// How bytes in the image were found.
+const fn basis(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Blocks => {
+            "bytes in the image: the compressed size of each squashfs block, shared out by the bytes in it"
+        }
+        Basis::Segments => {
+            "bytes in the image: the compressed size of each segment, shared out by the bytes of content; an \
+             estimate, because some files compress better than others"
+        }
+        Basis::Plain => "bytes in the image: as they are in the file system, which is not compressed",
+    }
+}
+
+/// Why packages or their files are missing.
+fn gaps(packages: &Packages) -> Vec<String> {
+    let mut notes = Vec::new();
     if packages.databases.is_empty() {
         notes.push(if packages.list.is_empty() {
             "no package database found: not of dpkg, opkg, apk or rpm".into()
@@ -231,8 +233,8 @@ fn notes(packages: &Packages, basis: Basis) -> Vec<String> {
         let which =
             if packages.with_files == 0 { "none".into() } else { format!("only {}", packages.with_files) };
         notes.push(format!(
-            "of {}, {which} have a list of files: the files of the others count as files of no package; give lists \
-             with --package-map",
+            "of {}, {which} have a list of files: the files of the others count as files of no package; inspect, diff \
+             and packages take lists with --package-map",
             count(all, "package")
         ));
     }
@@ -248,7 +250,7 @@ fn notes(packages: &Packages, basis: Basis) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::{Database, Package};
+    use crate::packages::{Database, Package, Usage};
     use crate::report::{Exporter, Report, Terminal};
 
     #[test]

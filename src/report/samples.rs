@@ -239,6 +239,8 @@ pub(crate) fn conversion() -> Conversion {
             bytes: 226_000_000,
         }],
         directories: directories(),
+        packages: packages(),
+        package_totals: Some(package_totals()),
         additions: vec![Added {
             path: "run".into(),
             why: "a mount point that the boot initramfs needs".into(),
@@ -291,13 +293,29 @@ pub(crate) fn inspection() -> Inspection {
         ram: Some(ram(AFTER, Some(224))),
         notes: vec!["segment 2: a bootconfig follows".into()],
         budgets: budgets(),
-        packages: vec![PackageSize {
-            name: "bash".into(),
-            version: "5.2.37-2".into(),
-            bytes: 2_160_000,
-            image_bytes: 720_000,
-        }],
+        packages: packages(),
+        package_totals: Some(package_totals()),
         growth: Some(grown()),
+    }
+}
+
+fn packages() -> Vec<PackageSize> {
+    let size = |name: &str, version: &str, image_bytes| PackageSize {
+        name: name.into(),
+        version: version.into(),
+        bytes: image_bytes * 3,
+        image_bytes,
+    };
+    vec![size("libicu76", "76.1-4", 10_400_000), size("<b>bash", "5.2.37-2", 720_000), size("empty", "1", 0)]
+}
+
+fn package_totals() -> PackageTotals {
+    PackageTotals {
+        basis: crate::packages::Basis::Blocks,
+        total_bytes: 52_201_000,
+        no_package: UsageRow { files: 400, bytes: 90_000_000, image_bytes: 36_000_000 },
+        structure_bytes: 5_081_000,
+        notes: vec!["of 3 packages, only 2 have a list of files".into()],
     }
 }
 

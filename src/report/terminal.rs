@@ -187,6 +187,10 @@ impl Page {
     }
 
     fn table(&mut self, table: &Table) {
+        let (rows, more) = table.shown();
+        if rows.is_empty() {
+            return;
+        }
         let widths = fit(table, self.width - 2);
         if !self.section.to_lowercase().starts_with(&table.caption.to_lowercase()) {
             let caption = self.paint(&visible(&table.caption), "1");
@@ -194,7 +198,6 @@ impl Page {
         }
         let heading: Vec<Cell> =
             table.columns.iter().map(|(name, _)| Cell::toned(name.clone(), Tone::Dim)).collect();
-        let (rows, more) = table.shown();
         for row in std::iter::once(&heading).chain(rows) {
             let cells: Vec<Vec<String>> =
                 row.iter().zip(&widths).map(|(cell, &width)| wrap(&visible(&cell.text), width)).collect();

@@ -148,6 +148,57 @@ fn growth_beyond_both_limits_fails_and_names_the_package() {
     assert_eq!(inspect("new", "1%", "text").status.code(), Some(2));
 }
 
+#[test]
+fn reports_of_conversions_name_the_package_that_grew() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    system(&at("old"), None);
+    system(&at("new"), Some(("big", 3_000_000)));
+    let convert = |name: &str, more: &[&str]| {
+        let (image, file) = (at(&format!("{name}.img")), at(&format!("{name}.json")));
+        let mut command = btrsquash();
+        command.arg("convert").arg(at(name)).args(["--front-end", "built-in", "--compression", "gzip"]);
+        command.args(more).args(["--force", "--json", "-o"]).arg(&image);
+        let output = run(&mut command).stdout;
+        std::fs::write(&file, &output).unwrap();
+        let report: Value = serde_json::from_slice(&output).unwrap();
+        follows_schema("conversion", &report);
+        (image, file, report)
+    };
+    // The squashfs in a file of its own holds the same.
+    let (_, _, separate) = convert("new", &["--runtime-from", "http://10.0.0.1/new.squashfs.img"]);
+    let (old_image, old, _) = convert("old", &[]);
+    let (new_image, new, report) = convert("new", &[]);
+    assert_eq!(separate["packages"], report["packages"]);
+    assert_eq!(separate["package_totals"], report["package_totals"]);
+    let names: Vec<&str> =
+        report["packages"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["base", "big"]);
+    let full = run(btrsquash().arg("report").arg(&new).args(["--html"]).arg(at("page.html"))).stdout;
+    let line = "2 packages 23.0 MB, files of no package";
+    assert!(text(&full).contains(line), "{}", text(&full));
+    assert!(std::fs::read_to_string(at("page.html")).unwrap().contains(">big</td>"));
+    let history = run(btrsquash().arg("history").arg(&old).arg(&new)).stdout;
+    assert!(text(&history).contains("big +3.0 MB"), "{}", text(&history));
+    // The report of a conversion and that of its image agree on every part and package.
+    let since = |image: &Path, limit| {
+        inspect(image, &["--baseline", old.to_str().unwrap(), "--max-growth", limit, "--full"])
+    };
+    let same = since(&old_image, "0%");
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    let grown = since(&new_image, "1%,1MB");
+    assert_eq!(grown.status.code(), Some(1));
+    assert!(text(&grown.stderr).contains("package big is new: 3.0 MB"), "{}", text(&grown.stderr));
+    // An image without a database says why there is no package.
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/tiny-initrd.gz");
+    std::fs::copy(tiny, at("tiny")).unwrap();
+    let (image, _, report) = convert("tiny", &[]);
+    assert_eq!(report["packages"].as_array().unwrap().len(), 0);
+    let why = "no package database found: not of dpkg, opkg, apk or rpm";
+    assert!(report["package_totals"]["notes"].to_string().contains(why), "{}", report["package_totals"]);
+    assert!(text(&inspect(&image, &["--full"]).stdout).contains(why));
+}
+
 /// The recipe with the built program, as a job would run it.
 fn check_image(directory: &Path, image: &Path, baseline: Option<&Path>) -> Output {
     let recipe = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("samples/ci/check-image");

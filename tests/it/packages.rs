@@ -73,6 +73,22 @@ fn packages_of_a_systemd_system_add_up_to_its_squashfs_and_are_those_of_dpkg() {
     // The content of files is nearly all of it: what is left over is what btrfs keeps with its inodes.
     assert!(structures * 10 < total, "{structures} of {total} bytes belong to no file");
 
+    // The report of the conversion said the same, to the byte.
+    let conversion = std::fs::read(new.with_extension("json")).unwrap();
+    let conversion: Value = serde_json::from_slice(&conversion).unwrap();
+    let rows = |list: &Value, usage: fn(&Value) -> &Value| -> Vec<[Value; 4]> {
+        let rows = list.as_array().unwrap().iter();
+        rows.map(|row| {
+            let cost = usage(row);
+            [row["name"].clone(), row["version"].clone(), cost["bytes"].clone(), cost["image_bytes"].clone()]
+        })
+        .collect()
+    };
+    assert_eq!(rows(&conversion["packages"], |row| row), rows(&report["packages"], |row| &row["usage"]));
+    for field in ["basis", "total_bytes", "no_package", "structure_bytes"] {
+        assert_eq!(conversion["package_totals"][field], report[field], "{field}");
+    }
+
     let dir = tempfile::tempdir().unwrap();
     sh(
         dir.path(),

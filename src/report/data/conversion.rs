@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Added, Budget, Directory, FrontEndPart, Identity, ImageFile, Ram, Tool};
+use super::{
+    Added, Budget, Directory, FrontEndPart, Identity, ImageFile, PackageSize, PackageTotals, Ram, Tool,
+};
 
 /// Something that was chosen, by the user or by default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,13 @@ pub struct Conversion {
     /// The directories of the runtime.
     #[serde(alias = "folders")]
     pub directories: Directory,
+    /// Installed packages with their bytes in the new image, the largest first; empty without a package database and in a
+    /// dry run.
+    #[serde(default)]
+    pub packages: Vec<PackageSize>,
+    /// What belongs to no package, and why; `None` in a dry run and if the package database is damaged.
+    #[serde(default)]
+    pub package_totals: Option<PackageTotals>,
     /// Paths added to the runtime.
     pub additions: Vec<Added>,
     /// What else the user should know.

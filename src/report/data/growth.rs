@@ -59,17 +59,3 @@ impl Growth {
         !self.changes.iter().any(|change| change.exceeded)
     }
 }
-
-/// A package and its size in an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PackageSize {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Bytes of the content of its files; 0 if the image has no list of them.
-    pub bytes: u64,
-    /// Bytes of the image that hold it.
-    pub image_bytes: u64,
-}

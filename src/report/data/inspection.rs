@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, Directory, FrontEndPart, Growth, Identity, ImageFile, PackageSize, Ram, Tool};
+use super::{
+    Budget, Directory, FrontEndPart, Growth, Identity, ImageFile, PackageSize, PackageTotals, Ram, Tool,
+};
 
 /// A segment of an initrd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +122,9 @@ pub struct Inspection {
     /// Installed packages, the largest in the image first; empty without a package database.
     #[serde(default)]
     pub packages: Vec<PackageSize>,
+    /// What belongs to no package, and why; `None` if the package database is damaged.
+    #[serde(default)]
+    pub package_totals: Option<PackageTotals>,
     /// The limits that were set.
     pub budgets: Vec<Budget>,
     /// What grew since the baseline, if there is one.

@@ -9,6 +9,7 @@ mod conversion;
 mod failure;
 mod growth;
 mod inspection;
+mod packages;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,9 @@ pub use comparison::{
 };
 pub use conversion::{Choice, Conversion, Portion, Verified, WrittenFile};
 pub use failure::Failure;
-pub use growth::{Grown, Growth, PackageSize, Subject};
+pub use growth::{Grown, Growth, Subject};
 pub use inspection::{Duplicate, FileSize, Inspection, Layer, SegmentRow, Weight};
+pub use packages::{PackageSize, PackageTotals, UsageRow};
 
 /// The version of the JSON that the exporters write. It grows when a field changes its meaning or is removed.
 pub const SCHEMA_VERSION: u32 = 2;

@@ -8,7 +8,6 @@ use crate::compare::{
     self, Aspect, Change, FileType, Folded, Note, PackageComparison, PackageSide, Pair, Reason, Totals,
 };
 use crate::image::Opened;
-use crate::packages::stored_bytes;
 use crate::ram::{DEFAULT_CPUS, Facts, Kernel, Machine};
 use crate::report::data::{
     Added, AspectChange, Changed, Counts, Difference, Directory, FoldedPath, Identity, ImageFile, Item,
@@ -74,9 +73,9 @@ pub fn difference(old: &Opened, new: &Opened, found: &compare::Difference) -> Di
 /// The directories of the new system with what each holds in both images.
 fn tree(old: &Opened, new: &Opened, found: &compare::Difference) -> Directory {
     // Shares of compressed files are compared only if both are known.
-    let (was, is) = stored_bytes(old).zip(stored_bytes(new)).unzip();
-    let before = before(&old.system, &new.system, was.as_deref(), found);
-    Directory::map(&new.system, is.as_deref(), Some(&before))
+    let (was, is) = found.shares.0.by_inode().zip(found.shares.1.by_inode()).unzip();
+    let before = before(&old.system, &new.system, was, found);
+    Directory::map(&new.system, is, Some(&before))
 }
 
 /// What the old image held of each inode of the new system: of the file that it was, and of a directory also the files that

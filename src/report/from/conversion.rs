@@ -2,7 +2,7 @@
 
 use super::directories::newest_time;
 use super::ram::possible;
-use super::{encodings, image_file};
+use super::{encodings, image_file, package_sizes};
 use crate::contract::paths;
 use crate::contract::{Handover, Overlay, RuntimeFormat, RuntimeFrom};
 use crate::convert::{
@@ -10,8 +10,8 @@ use crate::convert::{
 };
 use crate::image::split::Split;
 use crate::report::data::{
-    Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize, Part,
-    Portion, Ram, SCHEMA_VERSION, Tool, Verified,
+    Added, Choice, Conversion, Directory, FrontEndPart, Identity, ImageFile, KernelPart, ModuleSize,
+    PackageTotals, Part, Portion, Ram, SCHEMA_VERSION, Tool, Verified,
 };
 use crate::report::signs;
 use crate::report::units::{mebibytes, size};
@@ -36,6 +36,8 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
     notes.extend(found.new.iter().flat_map(notes_of_new));
     notes.extend(block_devices(found));
     notes.extend(found.new.iter().flat_map(|new| cpu_notes(found, new)));
+    let system = found.new.as_ref().map(|new| &new.system);
+    let packages = system.and_then(|system| system.packages.as_ref());
     Conversion {
         schema_version: SCHEMA_VERSION,
         tool: Tool::default(),
@@ -59,10 +61,12 @@ pub fn conversion(found: &convert::Conversion) -> Conversion {
             .iter()
             .map(|p| Portion { what: p.what.clone(), why: p.why.clone(), files: p.files, bytes: p.bytes })
             .collect(),
-        directories: match found.new.as_ref().and_then(|new| new.system.as_ref()) {
-            Some(system) => Directory::map(&system.tree, Some(&system.bytes), None),
+        directories: match system {
+            Some(system) => Directory::map(&system.tree, system.shares.by_inode(), None),
             None => Directory::map(runtime, None, None),
         },
+        packages: packages.map_or_else(Vec::new, |(list, accounts)| package_sizes(list, accounts)),
+        package_totals: packages.map(|(list, accounts)| PackageTotals::new(list, accounts)),
         additions: additions.iter().map(|a| Added { path: a.path.clone(), why: a.why.clone() }).collect(),
         notes,
         budgets: Vec::new(),

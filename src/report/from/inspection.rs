@@ -4,10 +4,9 @@ use super::{encodings, opened};
 use crate::image::Opened;
 use crate::initrd::Segment;
 use crate::inspect::{self, Unneeded};
-use crate::packages::{Accounts, Packages, stored_bytes};
 use crate::report::data::{
     Directory, Duplicate, FileSize, FrontEndPart, Identity, ImageFile, Inspection, KernelPart, Layer,
-    ModuleSize, PackageSize, Ram, SCHEMA_VERSION, SegmentRow, Tool, Weight,
+    ModuleSize, Ram, SCHEMA_VERSION, SegmentRow, Tool, Weight,
 };
 use crate::report::signs;
 use crate::tree::display;
@@ -30,7 +29,7 @@ pub fn inspection(image: &Opened, found: &inspect::Inspection, depth: usize) -> 
         front_end: found.front_end.as_ref().map(front_end),
         entries: found.paths,
         content: found.content,
-        directories: Directory::of(&image.system, stored_bytes(image).as_deref(), depth),
+        directories: Directory::of(&image.system, found.shares.by_inode(), depth),
         largest: found.largest.iter().map(file).collect(),
         duplicates: found
             .duplicates
@@ -46,28 +45,10 @@ pub fn inspection(image: &Opened, found: &inspect::Inspection, depth: usize) -> 
         ram: found.ram.as_ref().map(Ram::from),
         notes: image.notes.iter().map(opened).chain(signs::remarks(&image.class)).collect(),
         packages: Vec::new(),
+        package_totals: None,
         budgets: Vec::new(),
         growth: None,
     }
-}
-
-/// The packages of an image, the largest in it first.
-#[must_use]
-pub fn package_sizes(packages: &Packages, accounts: &Accounts) -> Vec<PackageSize> {
-    let mut sizes: Vec<PackageSize> = packages
-        .list
-        .iter()
-        .zip(&accounts.packages)
-        .map(|(package, usage)| PackageSize {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            bytes: usage.bytes,
-            image_bytes: usage.stored_bytes(),
-        })
-        .collect();
-    // Stable: equal sizes stay in the order of names.
-    sizes.sort_by_key(|package| std::cmp::Reverse(package.image_bytes));
-    sizes
 }
 
 fn row(segment: &Segment, appended: bool) -> SegmentRow {

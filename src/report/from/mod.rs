@@ -5,12 +5,14 @@ mod comparison;
 mod conversion;
 mod directories;
 mod inspection;
+mod packages;
 mod ram;
 
 pub use boot::{boot, measured, minimum};
 pub use comparison::{difference, verification};
 pub use conversion::conversion;
-pub use inspection::{inspection, package_sizes};
+pub use inspection::inspection;
+pub use packages::package_sizes;
 
 use self::directories::newest_time;
 use super::data::{Identity, ImageFile, Part};
@@ -70,23 +72,23 @@ fn image_file(path: String, size: u64, parts: &[image::Part]) -> ImageFile {
     ImageFile { path, size, parts, sha256: None, newest_time: None }
 }
 
-/// A part's name, its bytes and why it is there.
+/// A part's name, its bytes and why it is there. Parts of a converted image are named as in the report of the conversion,
+/// which can be a baseline: without the number of the segment and its compression.
 fn part(part: &image::Part) -> (String, u64, &'static str) {
     let segment = |name: String| match part.segment {
         Some(number) => format!("segment {number}: {name}"),
         None => name,
     };
     let (name, why) = match &part.kind {
-        PartKind::Early => (segment("early cpio".into()), "the kernel reads it before it unpacks anything"),
+        PartKind::Early => ("early cpio".into(), "the kernel reads it before it unpacks anything"),
         PartKind::Segment(encoding) => {
             (segment(encoding.to_string()), "unpacked into rootfs, where it stays")
         }
         PartKind::Runtime(path) => (display(path), "the runtime: the system itself"),
-        PartKind::AroundRuntime => (segment("cpio around it".into()), "headers, padding and small files"),
-        PartKind::FrontEnd(encoding) => (
-            segment(format!("boot initramfs, {encoding}")),
-            "mounts the runtime and starts the system's own init",
-        ),
+        PartKind::AroundRuntime => ("cpio around it".into(), "headers, padding and small files"),
+        PartKind::FrontEnd(_) => {
+            ("boot initramfs".into(), "mounts the runtime and starts the system's own init")
+        }
         PartKind::Appended(encoding) => (
             segment(format!("appended, {encoding}")),
             "its files are copied over those of the runtime at boot",

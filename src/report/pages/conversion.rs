@@ -87,6 +87,7 @@ pub(in crate::report) fn conversion(report: &Conversion) -> Document {
         parts_table(&mut page, "after", new);
     }
     directories_section(&mut page, "The runtime", &report.directories);
+    packages_section(&mut page, &report.packages, report.package_totals.as_ref(), 0);
 
     if !report.files.is_empty() {
         page.folded("Files");

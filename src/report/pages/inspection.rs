@@ -1,7 +1,7 @@
 use super::*;
 use crate::report::data::Inspection;
 
-/// Packages that are listed.
+/// Packages that text lists.
 const PACKAGES: usize = 10;
 
 /// What `inspect` found.
@@ -26,7 +26,7 @@ pub(in crate::report) fn inspection(report: &Inspection) -> Document {
     page.end_answer();
     growth_section(&mut page, report.growth.as_ref());
 
-    packages_section(&mut page, report);
+    packages_section(&mut page, &report.packages, report.package_totals.as_ref(), PACKAGES);
     if !report.segments.is_empty() {
         page.folded("Segments");
         let mut table =
@@ -110,25 +110,4 @@ fn files(page: &mut Document, report: &Inspection) {
         }
         page.table(table);
     }
-}
-
-/// The largest packages; `packages` shows more.
-fn packages_section(page: &mut Document, report: &Inspection) {
-    let sized: Vec<_> = report.packages.iter().filter(|package| package.image_bytes > 0).collect();
-    if sized.is_empty() {
-        return;
-    }
-    page.section(format!("The largest of {}", count(report.packages.len() as u64, "package")));
-    let mut table =
-        Table::new("The largest packages", &["package", "version", ">in the image", ">share", ">unpacked"]);
-    for package in sized.into_iter().take(PACKAGES) {
-        table.row([
-            package.name.clone().into(),
-            package.version.clone().into(),
-            size(package.image_bytes).into(),
-            percent(crate::report::data::share(package.image_bytes, report.image.size)).into(),
-            size(package.bytes).into(),
-        ]);
-    }
-    page.table(table);
 }

@@ -4,6 +4,7 @@ mod boot;
 mod conversion;
 mod difference;
 mod inspection;
+mod packages;
 mod verification;
 
 use super::data::{
@@ -21,6 +22,7 @@ pub(super) use conversion::conversion;
 pub use conversion::written;
 pub(super) use difference::difference;
 pub(super) use inspection::inspection;
+use packages::packages_section;
 pub(super) use verification::{differences, verification};
 
 /// Notes that the answer of a report shows.
