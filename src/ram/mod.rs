@@ -34,7 +34,7 @@
 //! machines) in whole sections (mm/sparse-vmemmap.c), hash tables of 0.26% of memory, and half a MiB. That is what the
 //! logs of Debian's kernels say (`Memory: …K reserved` less the image): 53 MiB and the rest on 6.1, whose sections are 53.1
 //! MiB. If no kernel is known, one of 53 MiB is assumed, and a range from 16 to 64 MiB is given. E was 22 MiB on 6.1 and
-//! 12 MiB on 6.12: the model takes the mean.
+//! 12 MiB on 6.12.
 
 mod facts;
 mod kernel;
