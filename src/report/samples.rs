@@ -309,6 +309,36 @@ fn packages() -> Vec<PackageSize> {
     vec![size("libicu76", "76.1-4", 10_400_000), size("<b>bash", "5.2.37-2", 720_000), size("empty", "1", 0)]
 }
 
+pub(crate) fn package_report() -> PackageReport {
+    let totals = package_totals();
+    let row = |package: PackageSize| PackageRow {
+        name: package.name,
+        version: package.version,
+        architecture: Some("amd64".into()),
+        usage: UsageRow { files: 7, bytes: package.bytes, image_bytes: package.image_bytes },
+    };
+    PackageReport {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool::default(),
+        image: "initrd.btrsquash.img".into(),
+        basis: totals.basis,
+        total_bytes: totals.total_bytes,
+        databases: vec![DatabaseRow {
+            manager: crate::packages::Manager::Dpkg,
+            path: "var/lib/dpkg/status".into(),
+            packages: Some(3),
+        }],
+        packages: packages().into_iter().map(row).collect(),
+        no_package: totals.no_package,
+        structure_bytes: totals.structure_bytes,
+        modules: vec![ModuleRow {
+            kind: "drivers/net/<u>".into(),
+            usage: UsageRow { files: 2, bytes: 90_000, image_bytes: 30_000 },
+        }],
+        notes: totals.notes,
+    }
+}
+
 fn package_totals() -> PackageTotals {
     PackageTotals {
         basis: crate::packages::Basis::Blocks,
@@ -347,9 +377,9 @@ pub(crate) fn history() -> History {
         ..growth::Sizes::default()
     };
     History::new(&[
-        ("2025-01".into(), sizes(50_000_000, 210, &[("bash", 700_000)])),
-        ("2025-02".into(), sizes(54_000_000, 226, &[("bash", 710_000), ("libicu76", 3_990_000)])),
-        ("2025-03".into(), sizes(53_000_000, 222, &[("bash", 710_000), ("libicu76", 2_990_000)])),
+        ("2025-01 <b>\u{1b}[2J".into(), sizes(50_000_000, 210, &[("bash", 700_000)])),
+        ("2025-02".into(), sizes(54_000_000, 226, &[("bash", 710_000), ("<i>libicu76", 3_990_000)])),
+        ("2025-03".into(), sizes(53_000_000, 222, &[("bash", 710_000), ("<i>libicu76", 2_990_000)])),
     ])
 }
 
@@ -490,7 +520,7 @@ pub(crate) fn verification(holds: bool) -> Verification {
         allowed: vec![],
         unexpected: if holds { vec![] } else { vec![item("bin/more")] },
         changed: if holds { vec![] } else { difference().changed },
-        notes: vec!["two bodies are hidden".into()],
+        notes: vec!["two <bodies> are hidden".into()],
     }
 }
 
@@ -512,7 +542,7 @@ pub(crate) fn boot(booted: bool) -> BootReport {
             used: Figure::measured(170 << 20),
             available: Figure::measured(300 << 20),
         }],
-        notes: vec!["one processor".into()],
+        notes: vec!["one <processor>".into()],
     }
 }
 
@@ -538,6 +568,6 @@ pub(crate) fn min() -> MinReport {
             },
             Try { ram_mib: 592, booted: true, why: String::new(), milliseconds: 24_000 },
         ],
-        notes: vec!["one processor".into()],
+        notes: vec!["one <processor>".into()],
     }
 }

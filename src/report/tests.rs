@@ -1,5 +1,7 @@
 use std::path::Path;
 
+mod pages;
+
 use super::*;
 
 /// Every kind of report with every field filled.
@@ -16,6 +18,7 @@ fn with_all(check: &mut dyn FnMut(&str, &Report)) {
     check("min", &Report::Min(&samples::min()));
     check("history", &Report::History(&samples::history()));
     check("matrix", &Report::Matrix(&samples::matrix()));
+    check("packages", &Report::Packages { report: &samples::package_report(), top: usize::MAX });
 }
 
 fn schema(name: &str) -> serde_json::Value {
@@ -142,74 +145,6 @@ fn the_last_line_says_what_was_written_and_what_is_next() {
     assert!(line.ends_with("; next: btrsquash verify initrd.gz initrd.btrsquash.img"), "{line}");
 }
 
-/// The contrast of two colours as WCAG 2 defines it.
-fn contrast(a: &str, b: &str) -> f64 {
-    let luminance = |colour: &str| -> f64 {
-        let digits = colour.trim_start_matches('#');
-        let digits: String =
-            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
-        let part = |at: usize| {
-            let value = f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap()) / 255.0;
-            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
-    };
-    let (a, b) = (luminance(a), luminance(b));
-    (a.max(b) + 0.05) / (a.min(b) + 0.05)
-}
-
-/// What is seen of `top`, of which `part` is opaque, over `below`.
-fn over(top: &str, below: &str, part: f64) -> String {
-    let value = |colour: &str, at: usize| {
-        let digits = colour.trim_start_matches('#');
-        let digits: String =
-            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
-        f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-    };
-    let mixed = [0, 2, 4].map(|at| value(top, at) * part + value(below, at) * (1.0 - part));
-    format!("#{}", mixed.map(|value| format!("{:02x}", value.round() as u8)).concat())
-}
-
-#[test]
-fn every_text_of_a_page_has_enough_contrast() {
-    let style = include_str!("style.css");
-    // Light, dark and print each set their own colours.
-    let themes: Vec<&str> =
-        style.split(":root {").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
-    assert_eq!(themes.len(), 3);
-    for theme in themes {
-        let colour = |name: &str| {
-            theme
-                .split(';')
-                .find_map(|rule| rule.trim().strip_prefix(&format!("--{name}: ")))
-                .unwrap_or_else(|| panic!("{name}: {theme}"))
-        };
-        for text in ["ink", "soft", "good", "bad", "link"] {
-            for paper in ["paper", "card", "code"] {
-                let ratio = contrast(colour(text), colour(paper));
-                assert!(ratio >= 4.5, "{text} on {paper}: {ratio:.2} in {theme}");
-            }
-        }
-        // Names in a treemap lie on a cell's colour, over that of its group, over the card. Print sets no opacities: 0.44
-        // is the largest.
-        let part = |name: &str| -> f64 {
-            let own = theme.split(';').find_map(|rule| rule.trim().strip_prefix(&format!("--{name}: ")));
-            own.map_or(0.44, |value| value.parse().unwrap())
-        };
-        let cells = (0..8).map(|i| format!("c{i}")).filter(|name| theme.contains(&format!("--{name}: ")));
-        let parts = cells.map(|name| {
-            over(colour(&name), &over(colour(&name), colour("card"), part("group")), part("cell"))
-        });
-        let changes = ["good", "bad", "soft"];
-        let changes =
-            changes.map(|name| over(colour(name), &over(colour("soft"), colour("card"), 0.12), part("two")));
-        for below in parts.chain(changes) {
-            let ratio = contrast(colour("ink"), &below);
-            assert!(ratio >= 4.5, "ink on {below}: {ratio:.2} in {theme}");
-        }
-    }
-}
-
 #[test]
 fn colour_only_adds_colour() {
     with_all(&mut |_, report| {
@@ -224,35 +159,6 @@ fn colour_only_adds_colour() {
         }
         let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         assert_eq!(trimmed(&stripped), trimmed(&plain));
-    });
-}
-
-#[test]
-fn pages_hold_no_script_and_fetch_nothing() {
-    with_all(&mut |name, report| {
-        let page = Html.export(report).unwrap();
-        assert!(!page.contains("<script"), "{name}");
-        for word in ["http:", "https:", "//", "url(", "@import", "src="] {
-            assert!(!page.contains(word), "{name} holds {word}");
-        }
-        assert!(!page.contains('\x1b'), "{name}");
-        // Whatever is opened is closed, in order: text of an image cannot open anything.
-        let mut open = Vec::new();
-        for tag in page.split('<').skip(1) {
-            let tag = tag.split('>').next().unwrap();
-            let word: String =
-                tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-            if tag.starts_with('!') || tag.ends_with('/') || ["meta", "link", "wbr"].contains(&word.as_str())
-            {
-                continue;
-            }
-            if tag.starts_with('/') {
-                assert_eq!(open.pop(), Some(word), "{name}");
-            } else {
-                open.push(word);
-            }
-        }
-        assert!(open.is_empty(), "{name}: {open:?}");
     });
 }
 
