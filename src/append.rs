@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bytes::open_regular;
+use crate::bytes::{open_regular, pieces};
 use crate::container;
 use crate::error::Error;
 use crate::image::{self, Opened};
@@ -91,15 +91,11 @@ pub fn append(request: &Request, out: &mut OutputFile) -> Result<Appended, Error
 
     let image = input.initrd.as_ref();
     let size = image.len();
-    let (mut buffer, mut at) = (vec![0; 1 << 20], 0_u64);
     let path = out.path().to_owned();
     let writing = |e| Error::writing(e).file(&path);
-    while at < size {
-        let len = (size - at).min(buffer.len() as u64) as usize;
-        image.read_exact_at(&mut buffer[..len], at).map_err(|e| Error::reading(e).file(&request.image))?;
-        out.write_all(&buffer[..len]).map_err(writing)?;
-        at += len as u64;
-    }
+    let mut unwritten = false;
+    let copied = pieces(image, 0..size, |bytes| out.write_all(bytes).inspect_err(|_| unwritten = true));
+    copied.map_err(|e| if unwritten { writing(e) } else { Error::reading(e).file(&request.image) })?;
     input.check_unchanged()?;
     let padding = size.next_multiple_of(ALIGNMENT) - size;
     out.write_all(&[0; ALIGNMENT as usize][..padding as usize]).map_err(writing)?;

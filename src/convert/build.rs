@@ -261,7 +261,7 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
             return Ok((front_end, ready.bytes.clone()));
         }
     };
-    let arch = elf::machine(&guest::program(&prepared.architecture)?);
+    let arch = elf::machine(guest::program(&prepared.architecture)?);
     let arch = arch.filter(|&arch| filters(prepared).contains(arch));
     let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch)?;
     Ok((front_end, packed))

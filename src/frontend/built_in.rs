@@ -79,7 +79,7 @@ pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     check_names(plan)?;
     let (directories, left_out) = directories(plan.tree);
     let program = guest::program(plan.machine)?;
-    let cpio = archive(plan, &program, &directories)
+    let cpio = archive(plan, program, &directories)
         .map_err(|e| Error::input("the boot initramfs cannot be written").caused_by(e))?;
     let mut said = vec![format!("its init is btrsquash's own, {} bytes, static", program.len())];
     said.extend(notes(left_out));

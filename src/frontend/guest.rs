@@ -1,5 +1,7 @@
 //! The static program that images carry, for each architecture that this btrsquash was built with (src/build.rs).
 
+use std::sync::OnceLock;
+
 use crate::codec;
 use crate::error::Error;
 
@@ -14,12 +16,16 @@ pub(crate) fn machines() -> impl Iterator<Item = &'static str> {
     PROGRAMS.iter().map(|(name, _)| *name)
 }
 
-/// The program for kernels of this machine.
+/// The programs that were unpacked so far.
+static UNPACKED: [OnceLock<Vec<u8>>; PROGRAMS.len()] = [const { OnceLock::new() }; PROGRAMS.len()];
+
+/// The program for kernels of this machine. It is unpacked once: a conversion asks for it up to four times.
 ///
 /// # Errors
 /// [`crate::error::Kind::Missing`] if this btrsquash was built without one.
-pub(crate) fn program(machine: &str) -> Result<Vec<u8>, Error> {
-    let Some((_, packed)) = PROGRAMS.iter().find(|(name, _)| *name == machine) else {
+pub(crate) fn program(machine: &str) -> Result<&'static [u8], Error> {
+    let found = PROGRAMS.iter().zip(&UNPACKED).find(|((name, _), _)| *name == machine);
+    let Some(((_, packed), unpacked)) = found else {
         let machines: Vec<&str> = machines().collect();
         return Err(Error::missing(format!(
             "this btrsquash was built with the boot program for {}, not for {machine}",
@@ -30,8 +36,12 @@ pub(crate) fn program(machine: &str) -> Result<Vec<u8>, Error> {
              initramfs or a root of that architecture",
         ));
     };
-    codec::unpack(packed, MAX_PROGRAM)
-        .map_err(|e| Error::failed(format!("the boot program for {machine} is damaged")).caused_by(e))
+    if let Some(program) = unpacked.get() {
+        return Ok(program);
+    }
+    let program = codec::unpack(packed, MAX_PROGRAM)
+        .map_err(|e| Error::failed(format!("the boot program for {machine} is damaged")).caused_by(e))?;
+    Ok(unpacked.get_or_init(|| program))
 }
 
 #[cfg(test)]
@@ -44,8 +54,8 @@ mod tests {
         assert!(machines().any(|name| name == elf::host_machine()), "none for this machine");
         for name in machines() {
             let program = program(name).unwrap();
-            assert_eq!(elf::machine_of(&program), Some(name));
-            let elf = goblin::elf::Elf::parse(&program).unwrap();
+            assert_eq!(elf::machine_of(program), Some(name));
+            let elf = goblin::elf::Elf::parse(program).unwrap();
             assert!(elf.interpreter.is_none() && elf.libraries.is_empty(), "{name} is not static");
         }
     }

@@ -22,7 +22,7 @@ const MAX_FILE: u64 = 1 << 30;
 /// [`crate::error::Kind::Input`] if a file cannot be read.
 pub(crate) fn build(plan: &Plan<'_>, image: &Initrd, path: &str) -> Result<FrontEnd, Error> {
     let program = guest::program(plan.machine)?;
-    let cpio = archive(plan, image, path, &program)
+    let cpio = archive(plan, image, path, program)
         .map_err(|e| Error::input("the boot initramfs cannot be written").caused_by(e))?;
     Ok(FrontEnd {
         cpio,

@@ -124,7 +124,7 @@ fn with_files(initrd: &Initrd, inside: Vec<Inside>) -> Classification {
     Classification {
         verdict,
         signs,
-        obstacle: init::obstacle(&image, started.as_deref()),
+        obstacle: init::obstacle(&image, started.as_deref(), program.as_ref()),
         started,
         handover,
         handover_reason,
@@ -159,7 +159,7 @@ impl Classification {
         let trace = trace(&image, Some(&program));
         (self.handover, self.handover_reason) = handover::of(&image, &program, &trace);
         self.started = Some(init.to_owned());
-        self.obstacle = init::obstacle(&image, Some(init));
+        self.obstacle = init::obstacle(&image, Some(init), Some(&program));
         if let Some(copy) = &mut self.copy
             && copy.script != init
         {

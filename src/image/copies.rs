@@ -102,6 +102,36 @@ fn over_the_image(options: &str) -> bool {
     layers.flat_map(|layers| layers.split(':')).any(|layer| layer.split('=').next() == Some("/"))
 }
 
+/// How the new root comes to hold the image. The fields mean what those of [`SelfCopy`] do.
+struct Made {
+    by: &'static str,
+    bytes: u64,
+    file_system: String,
+    moved: bool,
+    /// Whether it is sure to be made, whatever shows at boot.
+    certain: bool,
+}
+
+impl Made {
+    /// By `copies` into a `file_system` in memory; `None` if they take only a few files along, as front-ends do.
+    fn copied(image: &Image<'_>, file_system: &str, copies: &[(&Copied, bool)]) -> Option<Self> {
+        let &(first, _) = copies.first()?;
+        let bytes = copied_bytes(image.0, copies.iter().map(|(copied, _)| *copied));
+        (bytes * 2 >= whole(image.0)).then(|| Self {
+            by: first.by,
+            bytes,
+            file_system: file_system.to_owned(),
+            moved: copies.iter().all(|(copied, _)| copied.by == "mv"),
+            certain: copies.iter().any(|(_, certain)| *certain),
+        })
+    }
+
+    /// The image itself, mounted a second time.
+    fn mounted(file_system: &str) -> Self {
+        Self { by: "mount", bytes: 0, file_system: file_system.to_owned(), moved: false, certain: true }
+    }
+}
+
 /// How the init's script copies the image, where it does.
 pub(super) fn find(image: &Image<'_>, program: &Program, trace: &Trace) -> Option<SelfCopy> {
     let places = places(trace);
@@ -113,26 +143,16 @@ pub(super) fn find(image: &Image<'_>, program: &Program, trace: &Trace) -> Optio
         }
         _ => None,
     })?;
-    let (by, bytes, file_system, copied, moved) = match places.get(start.root.as_str()) {
-        Some(Place::Memory(kind)) => {
-            let copies = copies(trace, &start.root);
-            let &(first, _) = copies.first()?;
-            let bytes = copied_bytes(image.0, copies.iter().map(|(copied, _)| *copied));
-            // A few files are what front-ends take along.
-            if bytes * 2 < whole(image.0) {
-                return None;
-            }
-            let moved = copies.iter().all(|(copied, _)| copied.by == "mv");
-            (first.by, bytes, kind.clone(), copies.iter().any(|(_, certain)| *certain), moved)
-        }
-        Some(Place::Image(kind)) => ("mount", 0, (*kind).to_owned(), true, false),
-        None => ("mount", 0, "bind mount".to_owned(), true, false),
+    let made = match places.get(start.root.as_str()) {
+        Some(Place::Memory(kind)) => Made::copied(image, kind, &copies(trace, &start.root))?,
+        Some(Place::Image(kind)) => Made::mounted(kind),
+        None => Made::mounted("bind mount"),
     };
     let elsewhere = trace.events.iter().any(
         |event| matches!(&event.action, Action::Start(other) if event.certain && other.root != start.root),
     );
     let target = image.real_path(&program_path(&start.program));
-    let conditional = !certain || elsewhere || !copied || start.root.contains(UNKNOWN);
+    let conditional = !certain || elsewhere || !made.certain || start.root.contains(UNKNOWN);
     let unclear = start.program.contains(UNKNOWN) || target.is_none();
     let kept = (!trace.complete)
         .then_some(Unsafe::TooLong)
@@ -144,11 +164,11 @@ pub(super) fn find(image: &Image<'_>, program: &Program, trace: &Trace) -> Optio
     };
     Some(SelfCopy {
         script: program.path.clone(),
-        by,
+        by: made.by,
         directory: start.root.clone(),
-        file_system,
-        bytes,
-        moved,
+        file_system: made.file_system,
+        bytes: made.bytes,
+        moved: made.moved,
         tool: start.tool.unwrap_or(Tool::SwitchRoot),
         program: program_path(&start.program),
         arguments: start.arguments.clone(),

@@ -75,9 +75,43 @@ const MAX_INTERPRETERS: usize = 5;
 /// The first line of a script is read so far (BINPRM_BUF_SIZE).
 const MAX_LINE: usize = 256;
 
-/// Why the kernel cannot start `program`, if it cannot.
-pub(super) fn obstacle(image: &Image<'_>, program: Option<&str>) -> Option<Obstacle> {
+/// What the kernel needs to start a program.
+#[derive(Clone)]
+pub(super) enum Needs {
+    /// Nothing else, as far as can be told.
+    Nothing,
+    /// The interpreter of a script, or a dynamic loader.
+    Interpreter(Vec<u8>),
+    /// A format that the kernel knows.
+    Format,
+}
+
+impl Needs {
+    /// Those of a program with this content.
+    fn of(bytes: &[u8]) -> Self {
+        if let Some(line) = bytes.strip_prefix(b"#!") {
+            let line = line[..line.len().min(MAX_LINE)].split(|b| *b == b'\n').next().unwrap_or_default();
+            let mut words = line.split(|b| matches!(b, b' ' | b'\t'));
+            Self::Interpreter(words.find(|word| !word.is_empty()).unwrap_or_default().to_vec())
+        } else if bytes.starts_with(b"\x7fELF") {
+            let interpreter = goblin::elf::Elf::parse(bytes).ok().and_then(|elf| elf.interpreter);
+            interpreter.map_or(Self::Nothing, |path| Self::Interpreter(path.as_bytes().to_vec()))
+        } else if bytes.starts_with(b"bFLT") {
+            Self::Nothing
+        } else {
+            Self::Format
+        }
+    }
+}
+
+/// Why the kernel cannot start `program`, if it cannot. It is not read again if it is the one in `looked`.
+pub(super) fn obstacle(
+    image: &Image<'_>,
+    program: Option<&str>,
+    looked: Option<&Program>,
+) -> Option<Obstacle> {
     let Some(program) = program else { return Some(Obstacle::NoInit) };
+    let looked = looked.filter(|looked| looked.path == program);
     let mut path = program.as_bytes().to_vec();
     for depth in 0..MAX_INTERPRETERS {
         let missing = || Some(Obstacle::Interpreter(display(&path)));
@@ -91,15 +125,14 @@ pub(super) fn obstacle(image: &Image<'_>, program: Option<&str>) -> Option<Obsta
         if inode.mode & 0o111 == 0 {
             return Some(Obstacle::NotExecutable);
         }
-        let bytes = image.0.read(id, MAX_PROGRAM).ok()??;
-        path = if let Some(line) = bytes.strip_prefix(b"#!") {
-            let line = &line[..line.len().min(MAX_LINE)];
-            let mut words = line.split(|b| *b == b'\n').next()?.split(|b| matches!(b, b' ' | b'\t'));
-            words.find(|word| !word.is_empty()).map(<[u8]>::to_vec).unwrap_or_default()
-        } else if bytes.starts_with(b"\x7fELF") {
-            goblin::elf::Elf::parse(&bytes).ok()?.interpreter?.as_bytes().to_vec()
-        } else {
-            return (!bytes.starts_with(b"bFLT")).then_some(Obstacle::NoFormat);
+        let needs = match looked.filter(|_| depth == 0) {
+            Some(program) => program.needs.clone(),
+            None => Needs::of(&image.0.read(id, MAX_PROGRAM).ok()??),
+        };
+        path = match needs {
+            Needs::Nothing => return None,
+            Needs::Format => return Some(Obstacle::NoFormat),
+            Needs::Interpreter(path) => path,
         };
     }
     None
@@ -116,19 +149,23 @@ pub(super) struct Program {
     pub script: Option<String>,
     /// Its first bytes.
     pub head: Vec<u8>,
+    /// What the kernel needs to start it; nothing if it cannot be read.
+    needs: Needs,
 }
 
 impl Program {
     pub(super) fn look(image: &Image<'_>, path: &str) -> Self {
         let real = image.real_path(path).unwrap_or_else(|| path.to_owned());
-        let bytes = image.bytes(path, MAX_PROGRAM).unwrap_or_default();
+        let bytes = image.bytes(path, MAX_PROGRAM);
+        let needs = bytes.as_deref().map_or(Needs::Nothing, Needs::of);
+        let bytes = bytes.unwrap_or_default();
         let head = bytes.get(..64).unwrap_or(&bytes).to_vec();
         let script = bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned());
         let kind = match &script {
             Some(text) => InitKind::Script(interpreter(text)),
             None => kind(&real, &bytes),
         };
-        Self { path: path.to_owned(), real, kind, script, head }
+        Self { path: path.to_owned(), real, kind, script, head, needs }
     }
 
     /// `/init` or `/init (/usr/lib/systemd/systemd)`.

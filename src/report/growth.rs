@@ -7,7 +7,7 @@ use super::data::{
     Conversion, Difference, Grown, Growth, Inspection, PackageSize, PackageTotals, PackageVersion, Part, Ram,
     Subject,
 };
-use super::saved::read_report;
+use super::saved::{Saved, read_report};
 use super::units::{change, delta, mebibytes, size};
 use crate::error::Error;
 
@@ -116,6 +116,18 @@ impl Sizes {
         )
     }
 
+    /// The sizes of the new image of a conversion; `None` of a dry run.
+    fn of_new(report: &Conversion) -> Option<Self> {
+        let new = report.new.as_ref()?;
+        Some(Self {
+            image: new.size,
+            newest_time: report.old.newest_time,
+            ram: minimum(report.ram_after.as_ref()),
+            parts: parts(&new.parts),
+            packages: packages(&report.packages, report.package_totals.as_ref()),
+        })
+    }
+
     /// The sizes in a file that `inspect --json` or `convert --json` wrote: those of the new image.
     ///
     /// # Errors
@@ -123,23 +135,17 @@ impl Sizes {
     pub fn read(file: &Path) -> Result<Self, Error> {
         let text = read_report(file)
             .map_err(|e| Error::usage("the report cannot be read").caused_by(e).file(file))?;
-        let inspection = match serde_json::from_str::<Inspection>(&text) {
-            Ok(report) => return Ok(Self::from(&report)),
-            Err(error) => error,
-        };
-        match serde_json::from_str::<Conversion>(&text) {
-            Ok(Conversion { old, new: Some(new), ram_after, packages: list, package_totals, .. }) => {
-                Ok(Self {
-                    image: new.size,
-                    newest_time: old.newest_time,
-                    ram: minimum(ram_after.as_ref()),
-                    parts: parts(&new.parts),
-                    packages: packages(&list, package_totals.as_ref()),
-                })
-            }
-            _ => Err(Error::usage(format!("is not a report with sizes: {inspection}"))
+        let without = |why: &str| {
+            Error::usage(format!("is not a report with sizes: {why}"))
                 .file(file)
-                .hint("make one with: btrsquash inspect IMG --json >FILE.json")),
+                .hint("make one with: btrsquash inspect IMG --json >FILE.json")
+        };
+        match Saved::parse(&text).map_err(|e| without(&e.to_string()))? {
+            Saved::Inspection(report) => Ok(Self::from(report.as_ref())),
+            Saved::Conversion(report) => {
+                Self::of_new(&report).ok_or_else(|| without("a dry run writes no image"))
+            }
+            _ => Err(without("it is neither of inspect nor of convert")),
         }
     }
 }

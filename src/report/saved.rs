@@ -59,7 +59,7 @@ impl Saved {
     }
 
     /// The field that only one kind of report has decides which it is.
-    fn parse(text: &str) -> Result<Self, serde_json::Error> {
+    pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let value: Value = serde_json::from_str(text)?;
         let has = |name: &str| value.get(name).is_some();
         Ok(if has("ram_before") {

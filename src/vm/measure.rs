@@ -99,7 +99,7 @@ pub fn measure(options: &BootOptions) -> Result<Measurement, Error> {
     let directory = Directory::new(None).map_err(temporary)?;
     let copy = directory.path().join("initrd");
     let serial = directory.path().join("serial");
-    with_probe(&options.initrd, &copy, &probe, &next)?;
+    with_probe(&options.initrd, &copy, probe, &next)?;
     let changed =
         BootOptions { initrd: copy, append, second_serial: Some(serial.clone()), ..options.clone() };
     let outcome = boot(&changed)?;

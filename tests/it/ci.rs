@@ -189,6 +189,21 @@ fn reports_of_conversions_name_the_package_that_grew() {
     let grown = since(&new_image, "1%,1MB");
     assert_eq!(grown.status.code(), Some(1));
     assert!(text(&grown.stderr).contains("package big is new: 3.0 MB"), "{}", text(&grown.stderr));
+    // What has no sizes of a new image is no baseline.
+    let mut dry = btrsquash();
+    dry.arg("convert").arg(at("new")).args(["--front-end", "built-in", "--dry-run", "--json"]);
+    for (report, why) in [
+        (run(&mut dry).stdout, "a dry run writes no image"),
+        (
+            run(btrsquash().arg("diff").arg(&old_image).arg(&old_image).arg("--json")).stdout,
+            "it is neither of inspect nor of convert",
+        ),
+    ] {
+        std::fs::write(at("none.json"), report).unwrap();
+        let refused = inspect(&new_image, &["--baseline", at("none.json").to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused.stderr).contains(&format!("is not a report with sizes: {why}")));
+    }
     // An image without a database says why there is no package.
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/tiny-initrd.gz");
     std::fs::copy(tiny, at("tiny")).unwrap();

@@ -53,7 +53,7 @@ pub(super) fn add(files: &mut Files, plan: &Plan<'_>) -> Result<(), Error> {
             .hint("its module base is incomplete: install dracut-core again"));
     };
     put(files, paths::DRACUT_INIT, dracut_init);
-    put(files, paths::INIT, Item::File(true, guest::program(plan.machine)?));
+    put(files, paths::INIT, Item::File(true, guest::program(plan.machine)?.to_vec()));
     let functions = include_bytes!("hooks/functions.sh").to_vec();
     put(files, paths::DRACUT_HOOKS, Item::File(false, functions));
     let mut hook = |name: &str, call: &str| {
