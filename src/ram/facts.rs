@@ -32,7 +32,7 @@ pub struct Facts {
     pub apart: bool,
     /// What the image's own init copies into another file system in memory before it starts the system, bytes.
     pub copied: u64,
-    /// Memory of the programs up to the first screen, bytes.
+    /// Memory of the programs up to the first screen, drivers and slabs apart, bytes.
     pub programs: u64,
     /// Whether the image itself stays in memory too (`retain_initrd`).
     pub retained: bool,
@@ -81,27 +81,23 @@ impl Facts {
     }
 }
 
-/// The working set up to the first screen: 50 MiB for an installer's shell, udev and screen (44 were too few, on Debian
-/// 13); 86 MiB for systemd with its services: Debian 12 under Linux 7.2 reached its login prompt with 200 MiB, of which kernel,
-/// squashfs and decompressors took the rest.
+/// What programs and their page cache take up to the first screen, beside drivers and slabs: 30 MiB for an installer's
+/// shell, udev and screen (24 were too few for Debian 13 in a retained squashfs); 74 MiB for systemd with its services:
+/// Debian 12 under Linux 7.2 reached its login prompt with 200 MiB, of which kernel, squashfs and decompressors took the rest.
 ///
 /// Both were measured with btrfs in a squashfs, where the page cache holds what programs read twice: as blocks of the btrfs
 /// image, and as pages of its files. [`CACHED_TWICE`] less is needed where the squashfs holds the files themselves.
 pub(super) const fn programs(systemd: bool, runtime: RuntimeFormat) -> u64 {
-    let programs = if systemd { 86 * MIB } else { 50 * MIB };
+    let programs = if systemd { 74 * MIB } else { 30 * MIB };
     match runtime {
         RuntimeFormat::Btrfs => programs,
         RuntimeFormat::Squashfs => programs - CACHED_TWICE,
     }
 }
 
-/// What is read of a squashfs on a disk stays in the page cache as it is packed, beside what was made of it: Debian 12's
-/// installer needs 144 MiB so, where 127 are computed without it, and 120 instead of 107 without btrfs. A squashfs in memory is read in place.
-pub(super) const ON_MEDIUM: u64 = 17 * MIB;
-
-/// Debian 13's installer in a retained squashfs of 63 MiB, without btrfs, reached its screen with 142 MiB in five times
-/// its usual time, and with 148 MiB in its usual time: a working set of 25 to 31 MiB.
-const CACHED_TWICE: u64 = 20 * MIB;
+/// Without btrfs, Debian 13's installer in a retained squashfs took 12 MiB beside drivers and slabs in five times its usual
+/// time, and 19 MiB in its usual time; Debian 12's on a disk between 17 and 25 MiB.
+const CACHED_TWICE: u64 = 12 * MIB;
 
 /// Bytes of the regular files of `tree` in whole pages, and its inodes.
 fn pages(tree: &Tree, page: u64) -> (u64, u64) {
@@ -151,9 +147,7 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
     let squashfs = inside + beside.next_multiple_of(page);
     // Drivers for any disk that may hold the runtime are many, and those that the built-in front-end loads stay loaded.
     let apart = fetched > 0 && tree.get(FETCHED_FILE).is_some();
-    let in_image = squashfs > 0 || retained;
-    let on_medium = !in_image && fetched == 0;
-    let drivers = if on_medium || (!in_image && apart) { modules(tree, page) } else { 0 };
+    let drivers = if squashfs == 0 && !retained && (fetched == 0 || apart) { modules(tree, page) } else { 0 };
     let (handover, runtime) = made_for(image, tree);
     let alone = monolith(initrd, handover == Handover::Mounted, page);
     Facts {
@@ -165,7 +159,7 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
         apart,
         retained,
         packing: Some(packing(image, tree)),
-        programs: programs(handover == Handover::Mounted, runtime) + if on_medium { ON_MEDIUM } else { 0 },
+        programs: programs(handover == Handover::Mounted, runtime),
         ..alone
     }
 }

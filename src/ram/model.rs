@@ -238,7 +238,7 @@ impl Facts {
         let with_image = (self.file + self.dictionary).max(self.fetched);
         let drivers = machine.kernel.drivers;
         let unpacking = self.unpacked + with_image + self.slabs() + drivers + late;
-        let running = self.pinned + self.kept() + self.programs + decompressors + late;
+        let running = self.pinned + self.kept() + self.programs + drivers + decompressors + late;
         let copying =
             if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + drivers + late } else { 0 };
         Needs { cap, unpacking, copying, running, decompressors, late }
@@ -302,7 +302,7 @@ impl Facts {
             (Term::Drivers, drivers + late),
             (Term::Pinned, self.pinned),
             (Term::Decompressors, decompressors),
-            (Term::WorkingSet, self.programs),
+            (Term::WorkingSet, if self.programs > 0 { self.programs + drivers } else { 0 }),
         ];
         terms.retain(|(_, bytes)| *bytes > 0);
         let phases = [
@@ -352,7 +352,7 @@ mod tests {
     use crate::contract::RuntimeFormat;
     use crate::kernel::Decompressors;
     use crate::ram::Packing;
-    use crate::ram::facts::{ON_MEDIUM, programs};
+    use crate::ram::facts::programs;
     use crate::ram::kernel::DRIVERS_FROM_6_12;
 
     /// What `boot --find-min` found with steps of 8 MiB, beside what the images are: Debian 12 (kernel 6.1) and 13
@@ -427,13 +427,9 @@ mod tests {
             ..converted(4_331_896, 21_073_920, 74_035_200)
         };
         near(net, tmpfs, 184);
-        let disk = Facts {
-            inodes: 965,
-            programs: programs(false, RuntimeFormat::Btrfs) + ON_MEDIUM,
-            ..converted(4_331_748, 23_379_968, 22_097_920)
-        };
-        near(disk, tmpfs, 144);
-        let flat = Facts { programs: programs(false, RuntimeFormat::Squashfs) + ON_MEDIUM, ..disk };
+        let disk = Facts { inodes: 956, ..converted(3_537_400, 18_454_938, 16_986_931) };
+        near(disk, tmpfs, 128);
+        let flat = Facts { programs: programs(false, RuntimeFormat::Squashfs), ..disk };
         near(flat, tmpfs, 120);
     }
 

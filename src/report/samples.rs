@@ -32,7 +32,7 @@ const BEFORE: Facts = Facts {
     fetched: 0,
     apart: false,
     copied: 0,
-    programs: 50 << 20,
+    programs: 30 << 20,
     retained: false,
     packing: None,
 };
@@ -45,7 +45,7 @@ const AFTER: Facts = Facts {
     fetched: 0,
     apart: false,
     copied: 0,
-    programs: 50 << 20,
+    programs: 30 << 20,
     retained: false,
     packing: Some(ram::Packing { compression: crate::codec::Compression::Xz, block: 1 << 20 }),
 };
