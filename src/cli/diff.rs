@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::args::Diff;
-use btrsquash::bytes::open_regular;
 use btrsquash::compare::{self, Aspect, DiffOptions};
 use btrsquash::error::Error;
 use btrsquash::extract::Selection;
@@ -16,6 +15,7 @@ use btrsquash::{image, initrd, output};
 
 use clap::Args;
 
+use super::checksum::Checksum;
 use super::output::{ReportFiles, print};
 use super::progress::Progress;
 
@@ -30,13 +30,15 @@ pub fn diff(options: &Diff) -> anyhow::Result<ExitCode> {
     let limits =
         initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: options.accept_partial };
     let progress = Progress::new(false);
+    let checksums = [&options.old, &options.new].map(|image| Checksum::start(image));
     let old = open(&options.old, "reading the old image", &limits, &progress)?;
     let new = open(&options.new, "reading the new image", &limits, &progress)?;
     progress.bytes("comparing", 0, 0);
     let found = compare::diff(&old, &new, &choices)?;
     let mut difference = from::difference(&old, &new, &found);
-    difference.old.image.sha256 = checksum(&options.old)?;
-    difference.new.image.sha256 = checksum(&options.new)?;
+    let [old_checksum, new_checksum] = checksums;
+    difference.old.image.sha256 = old_checksum.finish()?;
+    difference.new.image.sha256 = new_checksum.finish()?;
     drop(progress);
     let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
     difference.budgets = budgets.judge(new.size(), difference.new.ram.as_ref());
@@ -96,23 +98,6 @@ fn aspect(name: &str) -> Result<Aspect, String> {
         let names: Vec<&str> = all.iter().map(|aspect| aspect.name()).collect();
         format!("'{name}' is none of {}", names.join(", "))
     })
-}
-
-/// Larger files get no checksum: no boot loader loads them, and a sparse file of a terabyte takes no room.
-const MAX_HASHED: u64 = 4 << 30;
-
-/// The SHA-256 of an image; `None` if it is not one regular file, such as several joined by `+`, or larger than
-/// [`MAX_HASHED`].
-///
-/// # Errors
-/// Those of reading it.
-pub fn checksum(image: &Path) -> Result<Option<String>, Error> {
-    let Ok(file) = open_regular(image) else { return Ok(None) };
-    if file.metadata().is_ok_and(|found| found.len() > MAX_HASHED) {
-        return Ok(None);
-    }
-    let (_, sha256) = output::sha256(&file).map_err(|e| Error::unreadable(e).file(image))?;
-    Ok(Some(sha256))
 }
 
 /// Opens an image under the name of a stage.

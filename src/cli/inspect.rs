@@ -13,7 +13,8 @@ use btrsquash::ram::{Kernel, Machine};
 use btrsquash::report::growth::{self, Sizes};
 use btrsquash::report::{Inspection, Matrix, MatrixRow, PackageTotals, Report, budget, from};
 
-use super::diff::{checksum, open};
+use super::checksum::Checksum;
+use super::diff::open;
 use super::output::{ReportFiles, complain, print};
 use super::progress::Progress;
 
@@ -96,6 +97,7 @@ impl<'a> Context<'a> {
         let options = self.options;
         let limits = initrd::Limits { max_unpacked: options.limits.max_unpacked, accept_partial: true };
         let progress = Progress::new(false);
+        let checksum = Checksum::start(path);
         let image = open(path, "reading the image", &limits, &progress)?;
         progress.bytes("looking for duplicates", 0, 0);
         let found = btrsquash::inspect::inspect(&image, &self.machine)?;
@@ -109,7 +111,7 @@ impl<'a> Context<'a> {
             }
             Err(e) => inspection.notes.push(e.to_string()),
         }
-        inspection.image.sha256 = checksum(path)?;
+        inspection.image.sha256 = checksum.finish()?;
         drop(progress);
         let budgets = budget::Limits { max_size: options.budgets.max_size, max_ram: options.budgets.max_ram };
         inspection.budgets = budgets.judge(image.size(), inspection.ram.as_ref());

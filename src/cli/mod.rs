@@ -4,6 +4,7 @@ pub mod append;
 pub mod args;
 mod boot;
 pub mod cat;
+mod checksum;
 mod convert;
 pub mod diff;
 mod documentation;
