@@ -6,7 +6,7 @@ use super::band::{Band, Mark};
 use super::charts;
 use super::data::Directory;
 use super::document::{Align, Bar, Block, Cell, Document, MACHINES, RamCurve, Table, Tile, Tone, visible};
-use super::markup::escape;
+use super::markup::{escape, prose};
 use super::{Exporter, Report, units};
 use crate::error::Error;
 
@@ -156,7 +156,7 @@ fn band(band: &Band, document: &Document, out: &mut String) {
         escape(&band.headline)
     );
     for row in &band.rows {
-        let text = escape(&row.text);
+        let text = prose(&row.text);
         let section = row.section.and_then(|name| titles(document).position(|title| title == name));
         let text = match section {
             _ if row.code => format!("<code>{text}</code>"),
@@ -195,7 +195,7 @@ fn render(block: &Block, section: &str, number: usize, out: &mut String) {
         }
         Block::Verdict { good, text } => {
             let (mark, class) = if *good { ("✓", "good") } else { ("✗", "bad") };
-            let _ = writeln!(out, "<p class=\"verdict {class}\">{mark} {}</p>", escape(text));
+            let _ = writeln!(out, "<p class=\"verdict {class}\">{mark} {}</p>", prose(text));
         }
         Block::Facts(facts) => {
             out.push_str("<dl>\n");
@@ -214,7 +214,7 @@ fn render(block: &Block, section: &str, number: usize, out: &mut String) {
         Block::List(sentences) => {
             out.push_str("<ul>\n");
             for sentence in sentences {
-                let _ = writeln!(out, "<li>{}</li>", escape(sentence));
+                let _ = writeln!(out, "<li>{}</li>", prose(sentence));
             }
             out.push_str("</ul>\n");
         }

@@ -230,13 +230,16 @@ fn gaps(packages: &Packages) -> Vec<String> {
     }
     let all = packages.list.len() as u64;
     if packages.with_files < all {
-        let which =
-            if packages.with_files == 0 { "none".into() } else { format!("only {}", packages.with_files) };
-        notes.push(format!(
-            "of {}, {which} have a list of files: the files of the others count as files of no package; inspect, diff \
-             and packages take lists with --package-map",
-            count(all, "package")
-        ));
+        let all = count(all, "package");
+        let missing = if packages.with_files == 0 {
+            format!("none of {all} has a list of files: all files count as files of no package")
+        } else {
+            let some = packages.with_files;
+            format!(
+                "of {all}, only {some} have a list of files: the files of the others count as files of no package"
+            )
+        };
+        notes.push(format!("{missing}; inspect, diff and packages take lists with --package-map"));
     }
     if let Some(first) = packages.other_versions.first() {
         notes.push(format!(

@@ -130,7 +130,11 @@ fn the_installer_has_packages_without_lists() {
     let count = status.lines().filter(|line| line.starts_with("Package: ")).count();
     let report = packages(&new, &[]);
     assert!(count > 50 && report["packages"].as_array().unwrap().len() == count, "{count}");
-    assert!(report["notes"].to_string().contains("none have a list of files"), "{}", report["notes"]);
+    assert!(
+        report["notes"].to_string().contains("has a list of files: all files count"),
+        "{}",
+        report["notes"]
+    );
     assert_eq!(report["packages"][0]["usage"]["bytes"], 0);
     // Kernel modules are known by their paths.
     let kinds: Vec<&str> =
