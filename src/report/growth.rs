@@ -72,13 +72,14 @@ fn minimum(ram: Option<&Ram>) -> Option<u64> {
     ram.map(|ram| ram.best().value)
 }
 
-/// The packages by name; `None` if they were not looked at, or could not be.
+/// The packages by name; `None` if they were not looked at, or could not be. Reports of inspect had packages before they had
+/// totals.
 fn packages(list: &[PackageSize], totals: Option<&PackageTotals>) -> Option<BTreeMap<String, u64>> {
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for package in list {
         *sizes.entry(package.name.clone()).or_default() += package.image_bytes;
     }
-    totals.map(|_| sizes)
+    (totals.is_some() || !sizes.is_empty()).then_some(sizes)
 }
 
 impl From<&Inspection> for Sizes {
@@ -317,6 +318,17 @@ mod tests {
             summary(&grown(12)),
             "the image has the same size; the minimum RAM grew by 12 MiB (+5.6%) to 228 MiB; its growth is within 1% and 12 MiB"
         );
+    }
+
+    #[test]
+    fn an_inspection_without_totals_has_its_packages() {
+        let report = crate::report::samples::inspection();
+        let all = Sizes::from(&report).packages;
+        assert!(all.as_ref().is_some_and(|packages| !packages.is_empty()));
+        let earlier = Inspection { package_totals: None, ..report };
+        assert_eq!(Sizes::from(&earlier).packages, all);
+        let damaged = Inspection { packages: Vec::new(), ..earlier };
+        assert_eq!(Sizes::from(&damaged).packages, None);
     }
 
     #[test]
