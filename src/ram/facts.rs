@@ -56,13 +56,19 @@ impl Facts {
             Verdict::Monolith => {
                 let copied =
                     image.class.copy.as_ref().map_or(0, |copy| if copy.moved { 0 } else { copy.bytes });
-                Self { copied, ..monolith(initrd, image.class.handover == Handover::Mounted, page) }
+                Self {
+                    copied,
+                    ..monolith(initrd, programs(image.class.handover, RuntimeFormat::Btrfs), page)
+                }
             }
-            Verdict::FrontEnd(_) => Self { pinned: 0, programs: 0, ..monolith(initrd, false, page) },
+            Verdict::FrontEnd(_) => Self { pinned: 0, ..monolith(initrd, 0, page) },
             Verdict::SystemInside(_) => {
                 let files = image.class.inside.iter().filter(|inside| inside.kind.holds_system());
                 let pinned = files.map(|file| file.size.next_multiple_of(page)).sum();
-                Self { pinned, ..monolith(initrd, image.class.handover == Handover::Mounted, page) }
+                Self {
+                    pinned,
+                    ..monolith(initrd, programs(image.class.handover, RuntimeFormat::Btrfs), page)
+                }
             }
             Verdict::Converted(_) => converted(image, initrd, page),
         })
@@ -87,8 +93,13 @@ impl Facts {
 ///
 /// Both were measured with btrfs in a squashfs, where the page cache holds what programs read twice: as blocks of the btrfs
 /// image, and as pages of its files. [`CACHED_TWICE`] less is needed where the squashfs holds the files themselves.
-pub(super) const fn programs(systemd: bool, runtime: RuntimeFormat) -> u64 {
-    let programs = if systemd { 74 * MIB } else { 30 * MIB };
+///
+/// An init that finds its mounts done is taken for systemd. A monolith is taken to need as much as with btrfs.
+pub(super) const fn programs(handover: Handover, runtime: RuntimeFormat) -> u64 {
+    let programs = match handover {
+        Handover::Mounted => 74 * MIB,
+        Handover::Bare => 30 * MIB,
+    };
     match runtime {
         RuntimeFormat::Btrfs => programs,
         RuntimeFormat::Squashfs => programs - CACHED_TWICE,
@@ -117,7 +128,7 @@ fn pages(tree: &Tree, page: u64) -> (u64, u64) {
 }
 
 /// The facts about an image that stays in rootfs.
-fn monolith(initrd: &Initrd, systemd: bool, page: u64) -> Facts {
+fn monolith(initrd: &Initrd, programs: u64, page: u64) -> Facts {
     let (unpacked, inodes) = pages(&initrd.tree, page);
     Facts {
         file: initrd.size,
@@ -128,7 +139,7 @@ fn monolith(initrd: &Initrd, systemd: bool, page: u64) -> Facts {
         fetched: 0,
         apart: false,
         copied: 0,
-        programs: programs(systemd, RuntimeFormat::Btrfs),
+        programs,
         retained: false,
         packing: None,
     }
@@ -149,7 +160,7 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
     let apart = fetched > 0 && tree.get(FETCHED_FILE).is_some();
     let drivers = if squashfs == 0 && !retained && (fetched == 0 || apart) { modules(tree, page) } else { 0 };
     let (handover, runtime) = made_for(image, tree);
-    let alone = monolith(initrd, handover == Handover::Mounted, page);
+    let alone = monolith(initrd, programs(handover, runtime), page);
     Facts {
         file: alone.file + beside,
         unpacked: alone.unpacked + beside.next_multiple_of(page),
@@ -159,7 +170,6 @@ fn converted(image: &Opened, initrd: &Initrd, page: u64) -> Facts {
         apart,
         retained,
         packing: Some(packing(image, tree)),
-        programs: programs(handover == Handover::Mounted, runtime),
         ..alone
     }
 }

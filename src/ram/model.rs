@@ -204,8 +204,8 @@ struct Needs {
     running: u64,
     /// Decompressors of the squashfs beyond those that the working set includes, part of `running`.
     decompressors: u64,
-    /// What late drivers take for more possible CPUs, part of all but `cap`.
-    late: u64,
+    /// Drivers and slabs, with what late drivers take for more possible CPUs; part of all but `cap`.
+    drivers: u64,
 }
 
 impl Facts {
@@ -236,12 +236,12 @@ impl Facts {
         let late = machine.kernel.late_percpu * u64::from(machine.cpus.saturating_sub(MEASURED_CPUS));
         // The image is gone when the runtime is downloaded; the front-end's files are not.
         let with_image = (self.file + self.dictionary).max(self.fetched);
-        let drivers = machine.kernel.drivers;
-        let unpacking = self.unpacked + with_image + self.slabs() + drivers + late;
-        let running = self.pinned + self.kept() + self.programs + drivers + decompressors + late;
+        let drivers = machine.kernel.drivers + late;
+        let unpacking = self.unpacked + with_image + self.slabs() + drivers;
+        let running = self.pinned + self.kept() + self.programs + drivers + decompressors;
         let copying =
-            if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + drivers + late } else { 0 };
-        Needs { cap, unpacking, copying, running, decompressors, late }
+            if self.copied > 0 { self.unpacked + self.copied + 2 * self.slabs() + drivers } else { 0 };
+        Needs { cap, unpacking, copying, running, decompressors, drivers }
     }
 
     /// The minimum memory in bytes.
@@ -288,9 +288,8 @@ impl Facts {
     #[must_use]
     pub fn estimate(&self, machine: &Machine) -> Estimate {
         let minimum = self.minimum(machine);
-        let drivers = machine.kernel.drivers;
         let kernel = machine.kernel.takes(minimum, machine.cpus);
-        let Needs { cap, unpacking, copying, running, decompressors, late } = self.needs(machine);
+        let Needs { cap, unpacking, copying, running, decompressors, drivers } = self.needs(machine);
         let mut terms = vec![
             (Term::Kernel, kernel),
             (Term::Image, self.file),
@@ -299,17 +298,17 @@ impl Facts {
             (Term::Copied, self.copied),
             (Term::Dictionary, self.dictionary),
             (Term::Inodes, self.slabs()),
-            (Term::Drivers, drivers + late),
+            (Term::Drivers, drivers),
             (Term::Pinned, self.pinned),
             (Term::Decompressors, decompressors),
-            (Term::WorkingSet, if self.programs > 0 { self.programs + drivers } else { 0 }),
+            (Term::WorkingSet, if self.programs > 0 { self.programs + machine.kernel.drivers } else { 0 }),
         ];
         terms.retain(|(_, bytes)| *bytes > 0);
         let phases = [
             (Phase::KernelStarts, kernel + self.file),
             (Phase::Unpacked, kernel + unpacking),
-            (Phase::ImageFreed, kernel + self.unpacked + self.slabs() + drivers + late + self.kept()),
-            (Phase::Init, kernel + (self.pinned + self.kept() + drivers + late).max(copying)),
+            (Phase::ImageFreed, kernel + self.unpacked + self.slabs() + drivers + self.kept()),
+            (Phase::Init, kernel + (self.pinned + self.kept() + drivers).max(copying)),
             (Phase::FirstScreen, kernel + running),
         ];
         let limit = if copying > cap.max(unpacking).max(running) {
@@ -349,7 +348,7 @@ impl Facts {
 mod tests {
     use super::*;
     use crate::codec::Compression;
-    use crate::contract::RuntimeFormat;
+    use crate::contract::{Handover, RuntimeFormat};
     use crate::kernel::Decompressors;
     use crate::ram::Packing;
     use crate::ram::facts::programs;
@@ -379,7 +378,7 @@ mod tests {
             fetched: 0,
             apart: false,
             copied: 0,
-            programs: programs(false, RuntimeFormat::Btrfs),
+            programs: programs(Handover::Bare, RuntimeFormat::Btrfs),
             retained: false,
             packing: None,
         };
@@ -396,7 +395,7 @@ mod tests {
             fetched: 0,
             apart: false,
             copied: 0,
-            programs: programs(false, RuntimeFormat::Btrfs),
+            programs: programs(Handover::Bare, RuntimeFormat::Btrfs),
             retained: pinned == 0,
             packing: Some(XZ),
         };
@@ -409,7 +408,7 @@ mod tests {
         on_13(converted(72_954_344, 7_499_776, 0), tmpfs, 168);
         // --optimize ram --expand-modules: the squashfs holds the files themselves.
         let flat = Facts {
-            programs: programs(false, RuntimeFormat::Squashfs),
+            programs: programs(Handover::Bare, RuntimeFormat::Squashfs),
             inodes: 895,
             ..converted(66_500_000, 2_306_867, 0)
         };
@@ -429,7 +428,7 @@ mod tests {
         near(net, tmpfs, 184);
         let disk = Facts { inodes: 956, ..converted(3_537_400, 18_454_938, 16_986_931) };
         near(disk, tmpfs, 128);
-        let flat = Facts { programs: programs(false, RuntimeFormat::Squashfs), ..disk };
+        let flat = Facts { programs: programs(Handover::Bare, RuntimeFormat::Squashfs), ..disk };
         near(flat, tmpfs, 120);
     }
 
@@ -479,7 +478,7 @@ mod tests {
             file: 53_000_000,
             unpacked: 58_000_000,
             pinned: 51_000_000,
-            programs: programs(false, RuntimeFormat::Btrfs),
+            programs: programs(Handover::Bare, RuntimeFormat::Btrfs),
             packing: Some(XZ),
             ..Facts::default()
         };
@@ -506,7 +505,7 @@ mod tests {
             inodes: 886,
             dictionary: 1 << 20,
             pinned: 56_717_312,
-            programs: programs(false, RuntimeFormat::Btrfs),
+            programs: programs(Handover::Bare, RuntimeFormat::Btrfs),
             packing: Some(Packing { block: 256 << 10, ..XZ }),
             ..Facts::default()
         };

@@ -73,7 +73,7 @@ pub struct Table {
     pub columns: Vec<(String, Align)>,
     /// Rows.
     pub rows: Vec<Vec<Cell>>,
-    /// How many rows text shows, of none also no heading; a page and JSON have all.
+    /// How many rows text shows; with 0, not even the heading. A page and JSON have all.
     pub limit: Option<usize>,
 }
 

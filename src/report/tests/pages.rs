@@ -221,17 +221,22 @@ fn faults_of_a_page_are_found() {
     }
 }
 
+/// Red, green and blue of `#rgb` or `#rrggbb`, each up to 255.
+fn channels(colour: &str) -> [f64; 3] {
+    let digits = colour.trim_start_matches('#');
+    let digits: String =
+        if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
+    [0, 2, 4].map(|at| f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap()))
+}
+
 /// The contrast of two colours as WCAG 2 defines it.
 fn contrast(a: &str, b: &str) -> f64 {
     let luminance = |colour: &str| -> f64 {
-        let digits = colour.trim_start_matches('#');
-        let digits: String =
-            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
-        let part = |at: usize| {
-            let value = f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap()) / 255.0;
+        let [r, g, b] = channels(colour).map(|channel| {
+            let value = channel / 255.0;
             if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
+        });
+        0.2126 * r + 0.7152 * g + 0.0722 * b
     };
     let (a, b) = (luminance(a), luminance(b));
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
@@ -239,13 +244,8 @@ fn contrast(a: &str, b: &str) -> f64 {
 
 /// What is seen of `top`, of which `part` is opaque, over `below`.
 fn over(top: &str, below: &str, part: f64) -> String {
-    let value = |colour: &str, at: usize| {
-        let digits = colour.trim_start_matches('#');
-        let digits: String =
-            if digits.len() == 3 { digits.chars().flat_map(|c| [c, c]).collect() } else { digits.into() };
-        f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-    };
-    let mixed = [0, 2, 4].map(|at| value(top, at) * part + value(below, at) * (1.0 - part));
+    let (top, below) = (channels(top), channels(below));
+    let mixed = [0, 1, 2].map(|i| top[i] * part + below[i] * (1.0 - part));
     format!("#{}", mixed.map(|value| format!("{:02x}", value.round() as u8)).concat())
 }
 
