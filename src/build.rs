@@ -44,7 +44,7 @@ const ALL: &str = "BTRSQUASH_GUEST_ALL";
 const CACHE: &str = "BTRSQUASH_GUEST_CACHE";
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(guest)");
+    println!("cargo::rustc-check-cfg=cfg(guest, embedded)");
     for input in ["src/contract", "src/guest", "src/build.rs"] {
         println!("cargo::rerun-if-changed={input}");
     }
@@ -200,7 +200,12 @@ fn build(name: &str, target: &str, linker: Option<OsString>, out: &Path) -> Resu
     )?;
     let linked = format!("btrsquash={}", library.display());
     compile(
-        &["--crate-name", "btrsquash_guest", "--crate-type", "bin", "-C", "lto=fat", "--extern", &linked],
+        &[
+            ["--crate-name", "btrsquash_guest", "--crate-type", "bin", "--extern", &linked].as_slice(),
+            // See src/guest/lean.rs.
+            &["--cfg", "embedded", "-C", "lto=fat", "-C", "link-arg=-Wl,-z,muldefs"],
+        ]
+        .concat(),
         "src/guest/main.rs",
         &program,
     )?;

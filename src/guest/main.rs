@@ -11,6 +11,7 @@ mod console;
 mod dracut;
 mod handover;
 mod init;
+mod lean;
 mod modules;
 mod net;
 mod probe;
