@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::choices::{self, Choice};
 use super::kept;
 use super::maker::{self, Maker, ReadyMade};
-use super::request::{Layout, Request, Stage, Watch};
+use super::request::{Goal, Layout, Request, Stage, Watch};
 use super::result::{Note, Old};
 use super::tuning;
 use crate::bytes::ReadAt;
@@ -15,7 +15,7 @@ use crate::container::{Input, Wrapper};
 use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom, paths};
 use crate::elf;
 use crate::error::Error;
-use crate::frontend::Plan;
+use crate::frontend::{FEW_DIRECTORIES, MAX_DIRECTORIES, Plan};
 use crate::image::classify::{Classification, InsideKind, SelfCopy, Sign, Verdict};
 use crate::image::split::{self, Split};
 use crate::image::{self, Opened, expand, in_place, parts};
@@ -88,6 +88,11 @@ impl Prepared {
             not_carried: &self.not_carried,
             time: self.time,
             tree: &self.split.runtime,
+            max_directories: if request.optimize == Some(Goal::Ram) {
+                FEW_DIRECTORIES
+            } else {
+                MAX_DIRECTORIES
+            },
         }
     }
 }

@@ -77,12 +77,12 @@ pub fn build(plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     check_runtime(&plan.runtime)?;
     check_init(plan.init)?;
     check_names(plan)?;
-    let (directories, left_out) = directories(plan.tree);
+    let (directories, left_out) = directories(plan.tree, plan.max_directories);
     let program = guest::program(plan.machine)?;
     let cpio = archive(plan, program, &directories)
         .map_err(|e| Error::input("the boot initramfs cannot be written").caused_by(e))?;
     let mut said = vec![format!("its init is btrsquash's own, {} bytes, static", program.len())];
-    said.extend(notes(left_out));
+    said.extend(notes(left_out, plan.max_directories));
     if plan.runtime == RuntimeFrom::Retained {
         said.push("boot with retain_initrd on the kernel's command line".into());
     }
@@ -188,6 +188,7 @@ mod tests {
             not_carried: &[],
             time: 7,
             tree,
+            max_directories: MAX_DIRECTORIES,
         }
     }
 
@@ -254,6 +255,9 @@ mod tests {
         let tree = read(&made.cpio);
         assert!(tree.get(b"caf\xe9/2045").is_some() && tree.get(b"caf\xe9/2046").is_none());
         assert!(made.notes.iter().any(|note| note.contains("not the other 7:")), "{:?}", made.notes);
+        let few = Plan { max_directories: 3, ..plan(&kernels, &runtime) };
+        let tree = read(&build(&few).unwrap().cpio);
+        assert!(tree.get(b"caf\xe9/0000").is_some() && tree.get(b"caf\xe9/0001").is_none());
     }
 
     #[test]

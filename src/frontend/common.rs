@@ -10,7 +10,9 @@ use crate::initrd::NewcWriter;
 use crate::tree::{Inode, Node, Tree};
 
 /// The most directories of the runtime that a boot initramfs has: each takes a kibibyte of memory until switch_root.
-pub(super) const MAX_DIRECTORIES: usize = 2048;
+pub const MAX_DIRECTORIES: usize = 2048;
+/// The same where memory counts most. A Debian installer has 19 directories in its root and 50 below them, and 740 others.
+pub const FEW_DIRECTORIES: usize = 128;
 
 /// The configuration of the image.
 pub(super) fn config(plan: &Plan<'_>, front_end: FrontEnd, time: i64) -> Config {
@@ -67,7 +69,7 @@ pub(super) fn not_carried(plan: &Plan<'_>) -> Vec<u8> {
 ///
 /// A file that someone appends to the image finds its directory there, as it did in the old image: the kernel silently
 /// skips a file of an archive if its directory does not exist (init/initramfs.c, `do_name` and `filp_open`).
-pub(super) fn directories(tree: &Tree) -> (Vec<(Vec<u8>, &Inode)>, usize) {
+pub(super) fn directories(tree: &Tree, most: usize) -> (Vec<(Vec<u8>, &Inode)>, usize) {
     let ours =
         [paths::INIT, paths::OURS, paths::SYSROOT, paths::SQUASHFS, paths::UPDATES, "dev", "proc", "sys"];
     let mut found: Vec<(usize, Vec<u8>, &Inode)> = tree
@@ -84,13 +86,13 @@ pub(super) fn directories(tree: &Tree) -> (Vec<(Vec<u8>, &Inode)>, usize) {
         .map(|entry| (entry.path.iter().filter(|&&b| b == b'/').count(), entry.path, tree.inode(entry.id)))
         .collect();
     found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let left_out = found.len().saturating_sub(MAX_DIRECTORIES);
-    found.truncate(MAX_DIRECTORIES);
+    let left_out = found.len().saturating_sub(most);
+    found.truncate(most);
     (found.into_iter().map(|(_, path, inode)| (path, inode)).collect(), left_out)
 }
 
 /// What the report says of appended files.
-pub(super) fn notes(left_out: usize) -> Vec<String> {
+pub(super) fn notes(left_out: usize, most: usize) -> Vec<String> {
     let mut notes = vec![
         "appended files arrive in the runtime at the same path; an appended /init would be started instead of the boot \
          initramfs's own: append updates/init to replace the runtime's"
@@ -98,9 +100,9 @@ pub(super) fn notes(left_out: usize) -> Vec<String> {
     ];
     if left_out > 0 {
         notes.push(format!(
-            "the boot initramfs has the {MAX_DIRECTORIES} directories of the runtime that are nearest to the root, not the \
-             other {left_out}: Linux skips a file that is appended in one of those, unless the appended archive has entries \
-             for the directories too, as find | cpio makes them"
+            "the boot initramfs has the {most} directories of the runtime that are nearest to the root, not the other {left_out}: \
+             Linux skips a file that is appended in one of those, unless the appended archive has entries for the directories \
+             too, as btrsquash append and find | cpio make them"
         ));
     }
     notes

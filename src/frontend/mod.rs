@@ -14,7 +14,7 @@ use crate::kernel::{KernelModules, Module};
 use crate::tree::Tree;
 
 pub(crate) use architecture::check as check_machine;
-pub use common::{checksum_file, fetched_file, retained_file};
+pub use common::{FEW_DIRECTORIES, MAX_DIRECTORIES, checksum_file, fetched_file, retained_file};
 
 /// What a boot initramfs has to do.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub late_modules: bool,
     /// The runtime, whose directories the boot initramfs has so that files can be appended in them.
     pub tree: &'a Tree,
+    /// How many of them it has at most.
+    pub max_directories: usize,
 }
 
 impl Plan<'_> {

@@ -98,7 +98,7 @@ pub(super) fn add_lists(files: &mut Files, plan: &Plan<'_>) -> usize {
     put(files, "dev/console", Item::CharDevice(Device { major: 5, minor: 1 }));
     // Of the runtime's directories, dracut's image has some by the same name: those are given the runtime's attributes.
     let mut listed: Vec<String> = files.keys().cloned().collect();
-    let (directories, left_out) = directories(plan.tree);
+    let (directories, left_out) = directories(plan.tree, plan.max_directories);
     let mut of_runtime = std::collections::BTreeSet::new();
     for (path, inode) in directories {
         let Ok(path) = String::from_utf8(path) else { continue };

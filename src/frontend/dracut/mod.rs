@@ -133,7 +133,7 @@ pub fn build(dracut: &Dracut, plan: &Plan<'_>) -> Result<FrontEnd, Error> {
     hooks::add(&mut files, plan)?;
     lean::unmerge(&mut files);
     let left_out = hooks::add_lists(&mut files, plan);
-    notes.extend(notes_on_appended(left_out));
+    notes.extend(notes_on_appended(left_out, plan.max_directories));
     notes.push(format!(
         "it hands over to {} {}",
         plan.init,

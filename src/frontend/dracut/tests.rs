@@ -32,6 +32,7 @@ fn plan<'a>(kernels: &'a [KernelModules], tree: &'a crate::tree::Tree, runtime: 
         handover: Handover::Bare,
         not_carried: &[],
         time: 0,
+        max_directories: 2048,
     }
 }
 
