@@ -224,6 +224,9 @@ pub struct Convert {
     /// Add figures that `boot --measure --json` or `boot --find-min --json` printed to the report: old=FILE or new=FILE
     #[arg(long, value_name = "old|new=FILE")]
     pub measured: Vec<String>,
+    /// The files of packages whose lists the image does not have, as package-map writes them
+    #[arg(long, value_name = "FILE")]
+    pub package_map: Option<PathBuf>,
     /// How the result is printed.
     #[command(flatten)]
     pub show: Show,

@@ -11,6 +11,7 @@ use btrsquash::convert::{FrontEndChoice, Layout, Request, Stage};
 use btrsquash::error::Error;
 use btrsquash::initrd;
 use btrsquash::output::{self, OutputFile};
+use btrsquash::packages::PackageMap;
 use btrsquash::report::document::visible;
 use btrsquash::report::{
     self, Conversion, Format, Matrix, MatrixRow, Measured, Report, Which, WrittenFile, budget, from,
@@ -246,6 +247,7 @@ fn request(options: &Convert, old: &[PathBuf], output: Option<PathBuf>) -> anyho
             max_unpacked: options.limits.max_unpacked,
             accept_partial: options.accept_partial,
         },
+        package_map: options.package_map.as_deref().map(PackageMap::read).transpose()?,
         source_date_epoch: epoch()?,
     })
 }

@@ -7,6 +7,7 @@ use crate::contract::{Overlay, RuntimeFormat, RuntimeFrom};
 use crate::image::{entries_file, runtime_file};
 use crate::initrd;
 use crate::output;
+use crate::packages::PackageMap;
 
 /// Which front-end to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Request {
     pub dry_run: bool,
     /// Limits on what is read.
     pub limits: initrd::Limits,
+    /// The files of packages whose lists the image does not have, for the report.
+    pub package_map: Option<PackageMap>,
     /// SOURCE_DATE_EPOCH, where it is set.
     pub source_date_epoch: Option<i64>,
 }

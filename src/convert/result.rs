@@ -19,7 +19,7 @@ use crate::image::classify::Classification;
 use crate::image::split::Split;
 use crate::image::{self, Opened, Part};
 use crate::initrd::Limits;
-use crate::packages::{Accounts, Packages, Shares};
+use crate::packages::{Accounts, PackageMap, Packages, Shares};
 use crate::ram::{Facts, Machine, Packing};
 use crate::tree::{Tree, display};
 use crate::{btrfs, squashfs};
@@ -123,9 +123,9 @@ pub struct Stored {
 
 impl Stored {
     /// The system of `image`, and why its packages are not known.
-    fn of(image: Opened) -> (Self, Option<Note>) {
+    fn of(image: Opened, map: Option<&PackageMap>) -> (Self, Option<Note>) {
         let shares = Shares::of(&image);
-        let (packages, damage) = match Packages::read(&image.system, None) {
+        let (packages, damage) = match Packages::read(&image.system, map) {
             Ok(packages) => {
                 let accounts = shares.accounts(&image.system, &packages);
                 (Some((packages, accounts)), None)
@@ -192,7 +192,7 @@ pub(super) fn done(
     let image = open(request, output)?;
     let facts = facts(request, &prepared, &image)?;
     let verified = request.verify.then(|| verify(request, input, &image)).transpose()?;
-    let (system, damage) = Stored::of(with_runtime(image, &built, output)?);
+    let (system, damage) = Stored::of(with_runtime(image, &built, output)?, request.package_map.as_ref());
     let new = New {
         parts: output.parts,
         squashfs: built.written.size,

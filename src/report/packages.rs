@@ -239,7 +239,7 @@ fn gaps(packages: &Packages) -> Vec<String> {
                 "of {all}, only {some} have a list of files: the files of the others count as files of no package"
             )
         };
-        notes.push(format!("{missing}; inspect, diff and packages take lists with --package-map"));
+        notes.push(format!("{missing}; convert, inspect, diff and packages take lists with --package-map"));
     }
     if let Some(first) = packages.other_versions.first() {
         notes.push(format!(

@@ -212,6 +212,15 @@ fn reports_of_conversions_name_the_package_that_grew() {
     let why = "no package database found: not of dpkg, opkg, apk or rpm";
     assert!(report["package_totals"]["notes"].to_string().contains(why), "{}", report["package_totals"]);
     assert!(text(&inspect(&image, &["--full"]).stdout).contains(why));
+    // A map says which package its files are of.
+    let files = serde_json::json!([{
+        "name": "tiny", "version": "1", "architecture": null, "files": ["etc/hostname", "usr/share/doc/tiny/numbers"],
+    }]);
+    let map = serde_json::json!({ "schema_version": 1, "packages": files }).to_string();
+    std::fs::write(at("map.json"), map).unwrap();
+    let (_, _, report) = convert("tiny", &["--package-map", at("map.json").to_str().unwrap()]);
+    let row = &report["packages"][0];
+    assert!(row["name"] == "tiny" && row["usage"]["bytes"] == 5 + 692, "{row}");
 }
 
 /// The recipe with the built program, as a job would run it.
