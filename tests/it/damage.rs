@@ -13,9 +13,9 @@ use crate::support::rootfs::read;
 use crate::support::{btrsquash, have, kernel_package, sh};
 
 /// Truncated at so many places, all images together.
-const CUTS: usize = 300;
+const CUTS: usize = 150;
 /// So many random changes of a byte.
-const CHANGES: usize = 1000;
+const CHANGES: usize = 500;
 /// None may take longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
