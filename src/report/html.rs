@@ -191,7 +191,7 @@ fn render(block: &Block, section: &str, number: usize, out: &mut String) {
     match block {
         Block::Section(_) | Block::Folded(_) | Block::Tiles(_) | Block::Figures => {}
         Block::Text(cell) => {
-            let _ = writeln!(out, "<p{}>{}</p>", class(cell.tone), escape(&cell.text));
+            let _ = writeln!(out, "<p{}>{}</p>", class(cell.tone), prose(&cell.text));
         }
         Block::Verdict { good, text } => {
             let (mark, class) = if *good { ("✓", "good") } else { ("✗", "bad") };
@@ -205,7 +205,7 @@ fn render(block: &Block, section: &str, number: usize, out: &mut String) {
                     "<dt>{}</dt><dd{}>{}</dd>",
                     escape(name),
                     class(value.tone),
-                    escape(&value.text)
+                    prose(&value.text)
                 );
             }
             out.push_str("</dl>\n");

@@ -66,12 +66,17 @@ fn trend_at(points: &[(String, Option<u64>)], memory: bool, width: Width) -> Str
             y(*value)
         );
         let last = i + 1 == points.len();
+        // On the side of the point where the line is not.
+        let beside = [points[..i].last(), points.get(i + 1)].map(|point| point.and_then(|point| point.1));
+        let falls =
+            beside.iter().flatten().map(|beside| i128::from(*beside) - i128::from(*value)).sum::<i128>() > 0;
+        let below = if falls { 19.0 } else { -9.0 };
         if (points.len() <= VALUES && wide) || i == 0 || last {
             let _ = write!(
                 out,
                 "<text class=\"label strong\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 x(i),
-                y(*value) - 9.0,
+                y(*value) + below,
                 exact(*value)
             );
         }
