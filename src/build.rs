@@ -202,8 +202,13 @@ fn build(name: &str, target: &str, linker: Option<OsString>, out: &Path) -> Resu
     compile(
         &[
             ["--crate-name", "btrsquash_guest", "--crate-type", "bin", "--extern", &linked].as_slice(),
-            // See src/guest/lean.rs.
-            &["--cfg", "embedded", "-C", "lto=fat", "-C", "link-arg=-Wl,-z,muldefs"],
+            &["-C", "lto=fat"],
+            // See src/guest/lean.rs, which knows glibc.
+            if target.contains("-linux-gnu") {
+                &["--cfg", "embedded", "-C", "link-arg=-Wl,-z,muldefs"]
+            } else {
+                &[]
+            },
         ]
         .concat(),
         "src/guest/main.rs",
