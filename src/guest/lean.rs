@@ -15,121 +15,77 @@
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-/// Functions that are never called, or only on the way to an abort; what they return means that nothing was done.
-macro_rules! nothing {
-    ($($name:ident)*) => {$(
+/// Defines functions that all do the same, under the names of the libraries' own.
+macro_rules! instead_of {
+    ($($name:ident)*: $parameters:tt -> $result:ty $body:block) => {$(
         #[cfg_attr(embedded, unsafe(no_mangle))]
-        extern "C" fn $name() -> usize {
-            0
-        }
+        extern "C" fn $name $parameters -> $result $body
     )*};
 }
 
-// std's panic handler walks the stack with these to print a backtrace. The debugging information is stripped, so it could
-// print addresses only.
-nothing! {
-    _Unwind_DeleteException _Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase
-    _Unwind_GetGR _Unwind_GetIP _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
-    _Unwind_GetTextRelBase _Unwind_RaiseException _Unwind_Resume _Unwind_SetGR _Unwind_SetIP
-}
-
-/// Its parameters are the true ones: so the compiler sees through the call that no frame is ever looked at, and what reads
-/// debugging information is left out.
-#[cfg_attr(embedded, unsafe(no_mangle))]
-extern "C" fn _Unwind_Backtrace(_frame: *const c_void, _context: *mut c_void) -> c_int {
+// std's panic handler prints a backtrace; the debugging information is stripped, so it could print addresses only. The
+// parameters are the true ones: so the compiler sees through the call that no frame is ever looked at, and what reads
+// debugging information is left out.
+instead_of!(_Unwind_Backtrace: (_frame: *const c_void, _context: *mut c_void) -> c_int {
     const END_OF_STACK: c_int = 5;
     END_OF_STACK
-}
+});
+
+// The rest of the unwinder, which a program that aborts when it panics never calls.
+instead_of!(
+    _Unwind_DeleteException _Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetGR _Unwind_GetIP
+    _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart _Unwind_GetTextRelBase _Unwind_RaiseException
+    _Unwind_Resume _Unwind_SetGR _Unwind_SetIP: () -> usize { 0 }
+);
 
 // malloc_stats(3), and what malloc, fork(2) and abort(3) do with open streams: there are none.
-nothing! {
+instead_of!(
     _IO_cleanup _IO_fputs _IO_iter_begin _IO_iter_end _IO_iter_file _IO_iter_next _IO_list_lock _IO_list_resetlock
-    _IO_list_unlock __fprintfieee128 ___ieee128_fprintf fprintf fwrite
-}
-
-// The start of a program fills in the tables of its locale, and there is none.
-nothing! { __ctype_init }
+    _IO_list_unlock __fprintfieee128 ___ieee128_fprintf fprintf fwrite: () -> usize { 0 }
+);
 
 #[cfg_attr(embedded, unsafe(no_mangle))]
 #[allow(non_upper_case_globals)]
 static stderr: usize = 0;
 
+// The start of a program fills in the tables of its locale, and there is none.
+instead_of!(__ctype_init: () -> usize { 0 });
+
 // The C library's own last words. The kernel then says that init was killed, as it does after any abort.
-nothing! { __libc_dynarray_at_failure }
+instead_of!(__libc_dynarray_at_failure: () -> usize { 0 });
+instead_of!(__assert_fail __libc_assert_fail: () -> c_int { std::process::abort() });
 
-macro_rules! abort {
-    ($($name:ident)*) => {$(
-        #[cfg_attr(embedded, unsafe(no_mangle))]
-        extern "C" fn $name() -> ! {
-            std::process::abort()
+// Translations of error messages: the original, in English.
+instead_of!(
+    dcgettext __dcgettext __dcigettext: (_domain: *const c_char, message: *const c_char) -> *const c_char { message }
+);
+
+// Only strerror(3) calls it, for an error number that has no message.
+instead_of!(
+    snprintf __snprintf __snprintfieee128 ___ieee128_snprintf: (buffer: *mut c_char, size: usize) -> c_int {
+        if size > 0 {
+            // SAFETY: the caller's buffer has `size` bytes.
+            unsafe { buffer.write(0) };
         }
-    )*};
-}
+        0
+    }
+);
 
-abort! { __assert_fail __libc_assert_fail }
-
-/// Translations of error messages: the original, in English.
-macro_rules! untranslated {
-    ($($name:ident)*) => {$(
-        #[cfg_attr(embedded, unsafe(no_mangle))]
-        extern "C" fn $name(_domain: *const c_char, message: *const c_char) -> *const c_char {
-            message
-        }
-    )*};
-}
-
-untranslated! { dcgettext __dcgettext __dcigettext }
-
-/// Only strerror(3) calls it, for an error number that has no message.
-macro_rules! empty {
-    ($($name:ident)*) => {$(
-        /// # Safety
-        /// `buffer` has `size` bytes.
-        #[cfg_attr(embedded, unsafe(no_mangle))]
-        unsafe extern "C" fn $name(buffer: *mut c_char, size: usize) -> c_int {
-            if size > 0 {
-                // SAFETY: the caller's buffer has at least one byte.
-                unsafe { buffer.write(0) };
-            }
-            0
-        }
-    )*};
-}
-
-empty! { snprintf __snprintf __snprintfieee128 ___ieee128_snprintf }
-
-/// std asks for the limits of the main thread's stack, to name an overflow. It does without where they are not known.
-#[cfg_attr(embedded, unsafe(no_mangle))]
-extern "C" fn pthread_getattr_np() -> c_int {
+// std asks for the limits of the main thread's stack, to name an overflow. It does without where they are not known.
+instead_of!(pthread_getattr_np: () -> c_int {
     const ENOSYS: c_int = 38;
     ENOSYS
-}
+});
 
-/// malloc makes more arenas where there are more processors; one thread needs one.
-macro_rules! one {
-    ($($name:ident)*) => {$(
-        #[cfg_attr(embedded, unsafe(no_mangle))]
-        extern "C" fn $name() -> c_int {
-            1
-        }
-    )*};
-}
-
-one! { get_nprocs __get_nprocs __get_nprocs_sched }
+// malloc makes more arenas where there are more processors; one thread needs one.
+instead_of!(get_nprocs __get_nprocs __get_nprocs_sched: () -> c_int { 1 });
 
 unsafe extern "C" {
     safe fn getpagesize() -> c_int;
 }
 
-/// sysconf(3): the size of a page, which is all that std and the C library ask for here.
-macro_rules! page_size_only {
-    ($($name:ident)*) => {$(
-        #[cfg_attr(embedded, unsafe(no_mangle))]
-        extern "C" fn $name(name: c_int) -> c_long {
-            const SC_PAGESIZE: c_int = 30;
-            if name == SC_PAGESIZE { getpagesize().into() } else { -1 }
-        }
-    )*};
-}
-
-page_size_only! { sysconf __sysconf }
+// sysconf(3): the size of a page, which is all that std and the C library ask for here.
+instead_of!(sysconf __sysconf: (name: c_int) -> c_long {
+    const SC_PAGESIZE: c_int = 30;
+    if name == SC_PAGESIZE { getpagesize().into() } else { -1 }
+});
