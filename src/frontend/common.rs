@@ -11,7 +11,7 @@ use crate::tree::{Inode, Node, Tree};
 
 /// The most directories of the runtime that a boot initramfs has: each takes a kibibyte of memory until switch_root.
 pub const MAX_DIRECTORIES: usize = 2048;
-/// The same where memory counts most. A Debian installer has 19 directories in its root and 50 below them, and 740 others.
+/// The same where memory counts most: the Debian 12 gtk installer has 870.
 pub const FEW_DIRECTORIES: usize = 128;
 
 /// The configuration of the image.
