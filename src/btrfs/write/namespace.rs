@@ -196,6 +196,10 @@ impl<'a> Slot<'a> {
             self.ref_size = 0;
         }
         self.ref_size += ref_size(name.name);
+        if self.names.is_empty() {
+            // Most inodes have one name, and a list that grows by itself starts with room for four.
+            self.names.reserve_exact(1);
+        }
         self.names.push(name);
     }
 }

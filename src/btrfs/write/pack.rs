@@ -5,7 +5,7 @@ use crate::btrfs::disk::{
 };
 
 /// Where the body of an item comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
     /// From this offset of the arena.
     Arena(u64),
@@ -13,11 +13,36 @@ enum Body {
     Inline(u32),
 }
 
+/// An item in 32 bytes: a system of many small files has millions of them, all in memory at once.
 #[derive(Debug, Clone, Copy)]
 struct Item {
-    key: Key,
+    objectid: u64,
+    offset: u64,
+    /// An offset of the arena, or with [`INLINE`] the number of a file.
+    body: u64,
     size: u32,
-    body: Body,
+    kind: u8,
+}
+
+/// No arena is so large.
+const INLINE: u64 = 1 << 63;
+
+impl Item {
+    fn new(key: Key, size: u32, body: Body) -> Self {
+        let body = match body {
+            Body::Arena(at) => at,
+            Body::Inline(number) => INLINE | u64::from(number),
+        };
+        Self { objectid: key.objectid, offset: key.offset, body, size, kind: key.kind }
+    }
+
+    const fn key(&self) -> Key {
+        Key { objectid: self.objectid, kind: self.kind, offset: self.offset }
+    }
+
+    const fn body(&self) -> Body {
+        if self.body & INLINE == 0 { Body::Arena(self.body) } else { Body::Inline(self.body as u32) }
+    }
 }
 
 /// A tree's items in the order of their keys. Bodies of inline files stay where they are: only their number is kept.
@@ -30,15 +55,15 @@ pub(super) struct Items {
 impl Items {
     /// Appends an item; keys have to come in ascending order.
     pub(super) fn push(&mut self, key: Key, body: &[u8]) {
-        debug_assert!(self.items.last().is_none_or(|last| last.key < key), "{key:?} out of order");
+        debug_assert!(self.items.last().is_none_or(|last| last.key() < key), "{key:?} out of order");
         let at = self.arena.len() as u64;
         self.arena.extend_from_slice(body);
-        self.items.push(Item { key, size: body.len() as u32, body: Body::Arena(at) });
+        self.items.push(Item::new(key, body.len() as u32, Body::Arena(at)));
     }
 
     /// Appends the inline extent of file `number`; `size` is that of the item with its header.
     pub(super) fn push_inline(&mut self, key: Key, number: u32, size: u32) {
-        self.items.push(Item { key, size, body: Body::Inline(number) });
+        self.items.push(Item::new(key, size, Body::Inline(number)));
     }
 
     /// Takes the last item away; its body stays in the arena.
@@ -52,7 +77,7 @@ impl Items {
         for items in self.items.chunks(1024) {
             keys.clear();
             for item in items {
-                keys.key(item.key).u32(item.size);
+                keys.key(item.key()).u32(item.size);
             }
             hasher.update(&keys);
         }
@@ -115,7 +140,7 @@ impl Packed {
     pub(super) fn same_shape(&self, other: &Self) -> bool {
         self.leaves == other.leaves
             && self.levels == other.levels
-            && self.items.iter().map(|i| i.key).eq(other.items.iter().map(|i| i.key))
+            && self.items.iter().map(Item::key).eq(other.items.iter().map(Item::key))
     }
 
     /// Level of the root.
@@ -152,7 +177,7 @@ impl Packed {
             i = self.children(level, i).start;
             level -= 1;
         }
-        self.leaf_items(i).first().map_or(Key::default(), |item| item.key)
+        self.leaf_items(i).first().map_or(Key::default(), Item::key)
     }
 
     /// Makes block `number` in `block`, whose size is the node size. `addresses` are those of the tree's blocks by
@@ -180,13 +205,13 @@ impl Packed {
             for item in items {
                 let start = end - item.size as usize;
                 let body = &mut block[start..end];
-                match item.body {
+                match item.body() {
                     Body::Arena(at) => {
                         body.copy_from_slice(&self.arena[at as usize..at as usize + item.size as usize]);
                     }
                     Body::Inline(file) => inline(file, body)?,
                 }
-                head.key(item.key).u32((start - HEADER_SIZE) as u32).u32(item.size);
+                head.key(item.key()).u32((start - HEADER_SIZE) as u32).u32(item.size);
                 end = start;
             }
         } else {
@@ -225,6 +250,16 @@ mod tests {
         assert_eq!(tree.first_key(1, 1).objectid, tree.first_key(0, 119).objectid);
         let covered: usize = (0..27).map(|i| tree.children(1, i).len()).sum();
         assert_eq!(covered, 3226);
+    }
+
+    #[test]
+    fn items_are_small_and_keep_all() {
+        assert_eq!(size_of::<Item>(), 32);
+        let key = Key::new(u64::MAX, 255, u64::MAX - 1);
+        for body in [Body::Arena(0), Body::Arena(INLINE - 1), Body::Inline(0), Body::Inline(u32::MAX)] {
+            let item = Item::new(key, u32::MAX, body);
+            assert_eq!((item.key(), item.size, item.body()), (key, u32::MAX, body));
+        }
     }
 
     #[test]
