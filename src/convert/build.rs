@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -15,12 +16,13 @@ use super::result::RuntimeFacts;
 use crate::btrfs::{self, Features};
 use crate::bytes::{Hint, ReadAt, Region};
 use crate::codec::{self, Encoding};
-use crate::contract::{RuntimeFormat, paths};
+use crate::contract::{RuntimeFormat, RuntimeFrom, paths};
 use crate::cores::Cores;
 use crate::elf::{self, Archs};
 use crate::error::Error;
 use crate::frontend::{self, FrontEnd, built_in, dracut, guest, kept};
 use crate::initrd;
+use crate::kernel::Release;
 use crate::squashfs;
 
 /// The largest file that a newc archive can hold, in bytes.
@@ -159,9 +161,10 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         filters: filters(prepared),
         thorough: request.thorough(),
     };
-    let into_cpio = request.layout == Layout::Combined;
-    if into_cpio {
-        fits(&runtime, prepared.block_size)?;
+    let versions = prepared.kernels.iter().map(|kernel| kernel.modules.version.as_str());
+    let largest = Largest::of(&request.runtime, request.layout, versions);
+    if let Some(largest) = &largest {
+        fits(&runtime, prepared.block_size, largest)?;
     }
     let cores = Cores::new(request.threads);
     let out = tempfile::tempfile().context("making a temporary file for the squashfs")?;
@@ -180,8 +183,8 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
     });
     let (front_end, packed) = front_end??;
     let written = written?;
-    if into_cpio && written.size > NEWC_MAX {
-        return Err(too_large(written.size).into());
+    if let Some(largest) = largest.filter(|largest| written.size > largest.bytes) {
+        return Err(largest.exceeded_by(written.size).into());
     }
     let (facts, mut notes) = (runtime.facts(), runtime.notes().to_vec());
     if !late.is_empty() {
@@ -200,18 +203,57 @@ fn filters(prepared: &Prepared) -> Archs {
     prepared.kernels.iter().fold(Archs::ALL, |all, kernel| all.common(kernel.filters))
 }
 
-fn too_large(size: u64) -> Error {
-    Error::input(format!("the squashfs has {size} bytes; an entry of a newc cpio holds less than 4 GiB"))
-        .hint("use --runtime-from http://… or media:LABEL=…, or --compression xz")
+/// The largest squashfs that can be in the initramfs.
+#[derive(Debug, PartialEq, Eq)]
+struct Largest {
+    bytes: u64,
+    /// The kernel that unpacks no larger file; none if it is the archive that holds none.
+    kernel: Option<String>,
+}
+
+impl Largest {
+    /// The limit of this conversion; `None` if the squashfs is neither in the image nor unpacked with it.
+    fn of<'v>(
+        runtime: &RuntimeFrom,
+        layout: Layout,
+        mut versions: impl Iterator<Item = &'v str>,
+    ) -> Option<Self> {
+        let unpacked = *runtime == RuntimeFrom::Initramfs;
+        match versions.find(|version| unpacked && stops_at_2_gib(version)) {
+            Some(version) => Some(Self { bytes: i32::MAX as u64, kernel: Some(version.to_owned()) }),
+            None => (layout == Layout::Combined).then_some(Self { bytes: NEWC_MAX, kernel: None }),
+        }
+    }
+
+    fn exceeded_by(&self, size: u64) -> Error {
+        let why = match &self.kernel {
+            Some(version) => format!(
+                "Linux {version} stops unpacking a file at 2 GiB, as all releases from {} to before {} do",
+                WITHOUT_LARGE_FILES.start, WITHOUT_LARGE_FILES.end
+            ),
+            None => "an entry of a newc cpio holds less than 4 GiB".to_owned(),
+        };
+        Error::input(format!("the squashfs has {size} bytes; {why}"))
+            .hint("use --runtime-from http://… or media:LABEL=…, or --compression xz")
+    }
+}
+
+/// The releases that open the files of an initramfs without `O_LARGEFILE` (init/initramfs.c, `do_name`): since they are opened
+/// by `filp_open`, which does not add it, and until it was added there. Measured: 6.1.176 writes 2,147,483,647 bytes and
+/// says "write error", 6.12.117 writes all.
+const WITHOUT_LARGE_FILES: Range<Release> = Release::new(5, 9, 0)..Release::new(6, 9, 0);
+
+fn stops_at_2_gib(version: &str) -> bool {
+    Release::parse(version).is_some_and(|release| WITHOUT_LARGE_FILES.contains(&release))
 }
 
 /// Every so many blocks one is compressed, to estimate the size of the squashfs.
 const SAMPLE: u64 = 64;
 
-/// Fails before the work if the squashfs cannot fit into a cpio: some of its blocks are compressed to find out.
-fn fits(runtime: &Runtime<'_>, block_size: u32) -> Result<(), Error> {
+/// Fails before the work if the squashfs cannot be small enough: some of its blocks are compressed to find out.
+fn fits(runtime: &Runtime<'_>, block_size: u32, largest: &Largest) -> Result<(), Error> {
     let stored = runtime.stored();
-    if stored <= NEWC_MAX {
+    if stored <= largest.bytes {
         return Ok(());
     }
     let (mut sampled, mut packed) = (0_u64, 0_u64);
@@ -235,7 +277,7 @@ fn fits(runtime: &Runtime<'_>, block_size: u32) -> Result<(), Error> {
     }
     // gzip packs less than any method that squashfs is asked to use by default: half as much again is allowed for.
     let estimate = stored as f64 * (packed as f64 / sampled.max(1) as f64);
-    if estimate / 1.5 > NEWC_MAX as f64 { Err(too_large(estimate as u64)) } else { Ok(()) }
+    if estimate / 1.5 > largest.bytes as f64 { Err(largest.exceeded_by(estimate as u64)) } else { Ok(()) }
 }
 
 fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
@@ -265,4 +307,41 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
     let arch = arch.filter(|&arch| filters(prepared).contains(arch));
     let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch)?;
     Ok((front_end, packed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_kernels_unpack_no_file_of_2_gib() {
+        let affected = ["5.9.0", "5.10.0-8-amd64", "6.1.0-50-amd64", "6.8.12"];
+        let fine = ["5.8.18", "4.19.0", "6.9.0", "6.12.117+deb13-amd64", "unknown"];
+        assert!(affected.into_iter().all(stops_at_2_gib) && !fine.into_iter().any(stops_at_2_gib));
+        let bytes = |runtime, layout, versions: &[&str]| {
+            Largest::of(&runtime, layout, versions.iter().copied()).map(|largest| largest.bytes)
+        };
+        let (initramfs, retained) = (RuntimeFrom::Initramfs, RuntimeFrom::Retained);
+        // The weakest kernel decides; a retained squashfs is not unpacked.
+        let both = ["6.12.117", "6.1.0"];
+        assert_eq!(bytes(initramfs.clone(), Layout::Combined, &both), Some((1 << 31) - 1));
+        assert_eq!(bytes(initramfs.clone(), Layout::Split, &both), Some((1 << 31) - 1));
+        assert_eq!(bytes(retained, Layout::Combined, &both), Some((1 << 32) - 1));
+        assert_eq!(bytes(initramfs.clone(), Layout::Combined, &["6.12.117"]), Some((1 << 32) - 1));
+        assert_eq!(bytes(initramfs, Layout::Split, &[]), None);
+    }
+
+    #[test]
+    fn too_large_a_squashfs_says_what_holds_less() {
+        let largest = |versions: &[&str]| {
+            Largest::of(&RuntimeFrom::Initramfs, Layout::Combined, versions.iter().copied()).unwrap()
+        };
+        let error = largest(&["6.1.0-50-amd64"]).exceeded_by(2_848_261_120).to_string();
+        assert!(
+            error.contains("2848261120 bytes; Linux 6.1.0-50-amd64 stops unpacking a file at 2 GiB"),
+            "{error}"
+        );
+        assert!(error.contains("from 5.9 to before 6.9"), "{error}");
+        assert!(largest(&[]).exceeded_by(1 << 32).to_string().contains("less than 4 GiB"));
+    }
 }
