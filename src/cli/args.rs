@@ -178,7 +178,8 @@ pub struct Convert {
         value_parser = Completed(&["auto", "dracut", "built-in"], front_end as fn(&str) -> _)
     )]
     pub front_end: FrontEndChoice,
-    /// Run the dracut of another root directory: the only option that runs code other than the host's
+    /// Run the dracut of another root directory: the only option that runs code other than the host's. If the root is for
+    /// another architecture, QEMU has to run its programs: install qemu-user-static and binfmt-support
     #[arg(long, value_name = "DIR")]
     pub dracut_root: Option<PathBuf>,
     /// One file, or the boot initramfs and squashfs.img separately [default: split if --runtime-from names a network or a

@@ -24,6 +24,11 @@ const EXAMPLES: &[(&str, Examples)] = &[
                 "Take modules that the image lacks from its kernel's package",
                 "btrsquash convert initrd.gz --modules linux-image.deb",
             ),
+            (
+                "Make the boot initramfs with the dracut of another root, here for arm64: mmdebstrap --arch=arm64 \
+                 --include=dracut-core,dracut-live,kmod,cpio,dmsetup bookworm arm64-root",
+                "btrsquash convert initrd.gz --modules linux-image.deb --dracut-root arm64-root",
+            ),
             ("See what would be done, without writing anything", "btrsquash convert initrd.gz --dry-run"),
             (
                 "Leave the runtime on the CD, and write the boot part alone into the initrd",

@@ -88,11 +88,8 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
         return built_in(FrontEndReason::Optimized(goal));
     }
     match &request.front_end {
-        FrontEndChoice::Dracut { root: None } if !elf::runs(machine, host) => {
-            Err(for_another_machine(machine))
-        }
         FrontEndChoice::Dracut { root } => {
-            Ok(by_dracut(dracut::find(root.as_deref())?, FrontEndReason::Requested))
+            Ok(by_dracut(dracut::find(root.as_deref(), machine)?, FrontEndReason::Requested))
         }
         FrontEndChoice::BuiltIn | FrontEndChoice::File(_) => built_in(FrontEndReason::Requested),
         FrontEndChoice::Auto if request.runtime == RuntimeFrom::Retained => {
@@ -106,7 +103,7 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
         FrontEndChoice::Auto if !elf::runs(machine, host) => {
             built_in(FrontEndReason::OtherMachine { kernel: machine.to_owned(), host })
         }
-        FrontEndChoice::Auto => match dracut::find(None) {
+        FrontEndChoice::Auto => match dracut::find(None, machine) {
             Ok(found) => Ok(by_dracut(found, FrontEndReason::HostHasDracut)),
             Err(missing) => built_in(FrontEndReason::NoDracut(missing.what.clone()))
                 .map_err(|e| Error { hint: missing.hint.clone().or_else(|| e.hint.clone()), ..e }),
@@ -117,17 +114,6 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
 /// Whether the built-in boot initramfs is there for this machine and reaches the runtime.
 fn reaches(request: &Request, machine: &str) -> bool {
     built_in::check(machine).and_then(|()| built_in::check_runtime(&request.runtime)).is_ok()
-}
-
-/// The host's dracut would pack the host's programs.
-fn for_another_machine(machine: &str) -> Error {
-    Error::missing(format!(
-        "dracut on this machine packs programs for {}, and the kernel is for {machine}",
-        elf::host_machine()
-    ))
-    .hint(
-        "use --front-end built-in, or --dracut-root with a root of the image's distribution and architecture",
-    )
 }
 
 /// The largest boot initramfs that a user may give, in bytes: it is kept in memory.

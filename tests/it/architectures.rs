@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::images::convert;
 use crate::support::newc::{archive, dir, file, trailer};
 use crate::support::{
-    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, run, sh, skip,
+    FIRST_SCREEN, INSTALLER, assets, btrsquash, converted, have, kernel_package, reaches, root, run, sh, skip,
 };
 
 /// A text installer of Debian for another architecture, its kernel, and the package of that kernel's modules.
@@ -110,6 +110,7 @@ fn elf(machine: &str) -> Vec<u8> {
         "ppc64le" => (2, 21),
         "riscv64" => (2, 243),
         "s390x" => (2, 22),
+        "ia64" => (2, 50),
         other => panic!("{other}"),
     };
     let big = machine == "s390x";
@@ -316,6 +317,88 @@ fn programs_for_another_machine_are_refused_whoever_packed_them() {
         assert!(said.contains("--front-end built-in"), "{said}");
         assert!(!dir.path().join("new").exists());
     }
+}
+
+/// A root directory with just what makes it one whose dracut could be used, with an interpreter for `machine` that does not
+/// run anywhere.
+fn root_for(dir: &Path, machine: &str) -> PathBuf {
+    let root = dir.join(format!("root-{machine}"));
+    for directory in ["usr/bin", "usr/sbin", "usr/lib/dracut/modules.d/90dmsquash-live", "tmp", "proc", "dev"]
+    {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    // As a distribution with merged directories may have it: the link leads out of the root only for those outside.
+    std::os::unix::fs::symlink("/usr/bin", root.join("bin")).unwrap();
+    let programs =
+        [("bash", elf(machine)), ("dracut", b"#!/bin/bash --norc\n".to_vec()), ("dmsetup", elf(machine))];
+    for (name, bytes) in programs.into_iter().chain([("losetup", elf(machine))]) {
+        let path = root.join("usr/bin").join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+#[test]
+fn a_root_whose_programs_do_not_run_here_is_named_with_what_to_install() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("initrd");
+    // QEMU has no Itanium: whatever else binfmt_misc knows here, not this one.
+    let mut init = elf("ia64");
+    init.resize(4096, 0);
+    std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+    let modules = built_in_kernel(dir.path());
+    let refused = |machine: &str, words: &[&str]| {
+        let output = btrsquash()
+            .args(["convert", "--assume-monolith", "--front-end", "dracut", "--dracut-root"])
+            .arg(root_for(dir.path(), machine))
+            .arg("--modules")
+            .arg(&modules)
+            .arg(&image)
+            .arg("-o")
+            .arg(dir.path().join("new"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(!dir.path().join("new").exists());
+    };
+    refused("ia64", &["root-ia64: ", "are for ia64", "qemu-user-static", "--front-end built-in"]);
+    // Emulated or not, a root for another machine than the kernel's is of no use.
+    refused("aarch64", &["packs programs for aarch64, and the kernel is for ia64", "--front-end built-in"]);
+}
+
+/// Debian's packages for arm64 are unpacked and its dracut is run by QEMU, which the kernel starts for its programs.
+#[test]
+#[ignore = "emulates dracut and boots for minutes: run with --ignored"]
+fn the_dracut_of_an_arm64_root_makes_a_front_end() {
+    let Some(installer) = installer(12, "arm64") else { return };
+    if !(have("mmdebstrap") && have(qemu("aarch64")) && root()) {
+        return;
+    }
+    if !Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
+        skip("binfmt_misc does not know qemu-aarch64: install qemu-user-static and binfmt-support");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mmdebstrap --quiet --arch=arm64 --skip=check/qemu --variant=minbase \
+        --include=dracut-core,dracut-live,kmod,cpio,dmsetup bookworm root $(\"$1\") >&2";
+    sh(dir.path(), script, &[&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/mirror")]);
+    let other = dir.path().join("root");
+    let modules = installer.modules.display().to_string();
+    let arguments =
+        ["--compression", "zstd", "--modules", &modules, "--dracut-root", other.to_str().unwrap()];
+    let image = converted("text-12-arm64-dracut", &installer.initrd, &arguments);
+    let init = run(btrsquash().args(["cat", "--layer", "initramfs"]).arg(&image).arg("usr/bin/dash")).stdout;
+    // EM_AARCH64.
+    assert_eq!(init[18], 183);
+    reaches(&image, &installer.kernel, 512, INSTALLER, FIRST_SCREEN, &[]);
 }
 
 #[test]

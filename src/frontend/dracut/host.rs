@@ -6,8 +6,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Dracut, Files, Item, first, put, underscored};
+use super::{Dracut, Files, Item, first, foreign, put, underscored};
 use crate::contract::RuntimeFrom;
+use crate::elf;
 use crate::error::Error;
 use crate::frontend::Plan;
 use crate::initrd::{self, Limits};
@@ -27,21 +28,11 @@ const NETWORK_HINT: &str = "apt install dracut-network isc-dhcp-client iputils-a
 or use --front-end built-in";
 
 /// See [`super::find`].
-pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
-    let root = root
-        .map(|dir| {
-            let dir =
-                fs::canonicalize(dir).map_err(|e| Error::usage("--dracut-root").caused_by(e).file(dir))?;
-            if dir.is_dir() {
-                Ok(dir)
-            } else {
-                Err(Error::usage("--dracut-root is not a directory").file(dir))
-            }
-        })
-        .transpose()?;
-    let inside = |path: &str| {
-        root.as_ref().map_or_else(|| PathBuf::from(path), |dir| dir.join(path.trim_start_matches('/')))
-    };
+pub(super) fn find(root: Option<&Path>, kernel: &str) -> Result<Dracut, Error> {
+    let root = root.map(directory).transpose()?;
+    if root.is_none() {
+        foreign::check(None, elf::host_machine(), kernel)?;
+    }
     let missing = |what: &str| {
         let error = Error::missing(format!("{what} is not installed"));
         let error = error.hint(
@@ -51,11 +42,11 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     };
     let program = PATH
         .split(':')
-        .map(|dir| format!("{dir}/dracut"))
-        .find(|path| inside(path).is_file())
+        .map(|dir| PathBuf::from(format!("{dir}/dracut")))
+        .find(|path| is_file(root.as_deref(), path))
         .ok_or_else(|| missing("dracut"))?;
-    let base = "/usr/lib/dracut";
-    let mut modules: Vec<String> = fs::read_dir(inside(base).join("modules.d"))
+    let base = PathBuf::from("/usr/lib/dracut");
+    let mut modules: Vec<String> = fs::read_dir(outside(root.as_deref(), &base.join("modules.d")))
         .map_err(|_| missing("dracut (its /usr/lib/dracut/modules.d)"))?
         .flatten()
         .filter_map(|entry| {
@@ -70,8 +61,11 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
     if !modules.iter().any(|name| name == "dmsquash-live") {
         return Err(missing("dracut's module dmsquash-live"));
     }
-    let mut dracut =
-        Dracut { program: program.into(), base: base.into(), root, version: String::new(), modules };
+    let machine = root.as_ref().and_then(|root| foreign::machine(root, &program));
+    if let Some(machine) = machine {
+        foreign::check(root.as_deref(), machine, kernel)?;
+    }
+    let mut dracut = Dracut { program, base, root, version: String::new(), modules };
     for (tool, package) in
         [("dmsetup", "dmsetup (Debian) or device-mapper (Fedora)"), ("losetup", "util-linux")]
     {
@@ -80,30 +74,52 @@ pub(super) fn find(root: Option<&Path>) -> Result<Dracut, Error> {
                 .hint(format!("install {package}, or use --front-end built-in")));
         }
     }
-    let mut command = dracut.command(&dracut.program, Path::new("/"));
-    let command = command.arg("--version");
-    let (_, text) =
-        scratch::run(command, false).map_err(|e| Error::missing("dracut does not start").caused_by(e))?;
-    // `dracut 059-4`
-    let text = String::from_utf8_lossy(&text);
-    dracut.version =
-        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or_else(
-            || Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
-            |word| Ok(word.to_owned()),
-        )?;
+    dracut.version = dracut.start(machine)?;
     Ok(dracut)
+}
+
+/// The directory that the user names as another root, without symlinks.
+fn directory(dir: &Path) -> Result<PathBuf, Error> {
+    let dir = fs::canonicalize(dir).map_err(|e| Error::usage("--dracut-root").caused_by(e).file(dir))?;
+    if dir.is_dir() { Ok(dir) } else { Err(Error::usage("--dracut-root is not a directory").file(dir)) }
+}
+
+/// Where a path of dracut's file tree is for this process.
+fn outside(root: Option<&Path>, path: &Path) -> PathBuf {
+    root.map_or_else(|| path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path)))
+}
+
+/// Whether a path of dracut's file tree leads to a file.
+fn is_file(root: Option<&Path>, path: &Path) -> bool {
+    match root {
+        None => path.is_file(),
+        Some(root) => foreign::is_file(root, path),
+    }
 }
 
 impl Dracut {
     /// Whether dracut will find the program.
     fn has_program(&self, name: &str) -> bool {
-        PATH.split(':').any(|dir| {
-            let path = Path::new(dir).join(name);
-            self.root
-                .as_ref()
-                .map_or_else(|| path.clone(), |root| root.join(path.strip_prefix("/").unwrap_or(&path)))
-                .is_file()
-        })
+        PATH.split(':').any(|dir| is_file(self.root.as_deref(), &Path::new(dir).join(name)))
+    }
+
+    /// Starts dracut, whose programs are for `machine`, to learn its version.
+    fn start(&self, machine: Option<&str>) -> Result<String, Error> {
+        let mut command = self.command(&self.program, Path::new("/"));
+        let (status, text) = scratch::run(command.arg("--version"), true)
+            .map_err(|e| Error::missing("dracut does not start").caused_by(e))?;
+        if let (Some(root), Some(machine)) = (&self.root, machine)
+            && let Some(error) = foreign::not_started(root, machine, status)
+        {
+            return Err(error);
+        }
+        // `dracut 059-4`, possibly among warnings.
+        let text = String::from_utf8_lossy(&text);
+        let mut words = text.split_whitespace().skip_while(|word| *word != "dracut").skip(1);
+        match words.next().filter(|word| word.starts_with(|c: char| c.is_ascii_digit())) {
+            Some(version) => Ok(version.to_owned()),
+            None => Err(Error::missing(format!("dracut --version says '{}'", text.trim().escape_default()))),
+        }
     }
 
     /// A command in dracut's file tree that inherits nothing: dracut reads its settings from variables too.
@@ -187,11 +203,8 @@ pub(super) fn run(dracut: &Dracut, plan: &Plan<'_>) -> Result<Files, Error> {
     fs::create_dir(&empty).map_err(io)?;
     // A distribution's settings are next to dracut's own: an empty file of the same name in our directory hides each.
     for settings in [dracut.base.join("dracut.conf.d"), "/run/initramfs/dracut.conf.d".into()] {
-        let settings = dracut.root.as_ref().map_or_else(
-            || settings.clone(),
-            |root| root.join(settings.strip_prefix("/").unwrap_or(&settings)),
-        );
-        for entry in fs::read_dir(settings).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(outside(dracut.root.as_deref(), &settings)).into_iter().flatten().flatten()
+        {
             File::create(empty.join(entry.file_name())).map_err(io)?;
         }
     }

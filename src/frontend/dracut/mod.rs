@@ -3,6 +3,7 @@
 //! dracut makes an image without kernel modules; we remove what a runtime in RAM never uses, add the modules of the closure
 //! and our program, which hands over to the old init and carries appended files, and write everything anew.
 
+mod foreign;
 mod hooks;
 mod host;
 mod lean;
@@ -59,12 +60,14 @@ enum Item {
 /// The image: paths without a leading `/`, in the order in which they are written.
 type Files = BTreeMap<String, Item>;
 
-/// Finds the dracut of the host or, by the user's explicit word, of another file tree.
+/// Finds the dracut of the host or, by the user's explicit word, of another file tree. Its programs have to be for the
+/// machine `kernel`. Those of another machine run here where binfmt_misc knows an emulator for them.
 ///
 /// # Errors
-/// [`crate::error::Kind::Missing`] naming the package where dracut, dmsquash-live or a tool that they need is not installed.
-pub fn find(root: Option<&Path>) -> Result<Dracut, Error> {
-    host::find(root)
+/// [`crate::error::Kind::Missing`] naming the package where dracut, dmsquash-live or a tool that they need is not installed,
+/// or saying for which machine its programs are.
+pub fn find(root: Option<&Path>, kernel: &str) -> Result<Dracut, Error> {
+    host::find(root, kernel)
 }
 
 /// What goes into `etc/cmdline.d/20-btrsquash.conf`, next to the squashfs: where the runtime is, how it is made writable
