@@ -36,7 +36,12 @@ fn a_system_call_that_fails_leaves_no_output() {
     let arguments = ["--compression", "gzip", "--quiet", "-j1", "--front-end"];
     let convert = |command: &mut Command| {
         command.arg(env!("CARGO_BIN_EXE_btrsquash")).arg("convert").arg(&tiny).args(arguments);
-        command.arg(at("front-end.img")).arg("-o").arg(at("out/new.img")).arg("--report").arg(at("out/new.json"));
+        command
+            .arg(at("front-end.img"))
+            .arg("-o")
+            .arg(at("out/new.img"))
+            .arg("--report")
+            .arg(at("out/new.json"));
         command.env("TMPDIR", at("tmp")).stdin(Stdio::null());
     };
     let mut plain = Command::new("env");
