@@ -38,7 +38,7 @@ fn a_system_with_systemd_reaches_its_login_prompt() {
     let image = converted(
         "systemd-dracut",
         &initrd,
-        &["--front-end", "dracut", "--overlay", "overlayfs", "--compression", "zstd"],
+        &["--front-end", "dracut", "--overlay", "overlayfs", "--compression", "gzip"],
     );
     let image =
         appended(dir.path(), &image, "echo hello >appended; mkdir etc; echo replaced >etc/motd", "gzip");
@@ -94,7 +94,7 @@ fn the_runtime_comes_over_http() {
         "--drivers",
         "virtio_pci,virtio_net,af_packet",
         "--compression",
-        "zstd",
+        "gzip",
         "--modules",
         package.to_str().unwrap(),
     ];
@@ -123,7 +123,7 @@ fn failures_are_named_on_the_console() {
         return;
     }
     let arguments =
-        ["--front-end", "dracut", "--compression", "zstd", "--modules", package.to_str().unwrap()];
+        ["--front-end", "dracut", "--compression", "gzip", "--modules", package.to_str().unwrap()];
     let image = converted("text-dracut", &initrd, &arguments);
     let fails = |image: &Path, append: &str, because: &str| {
         let (booted, report) = boot(image, &kernel, 512, append, FIRST_SCREEN, &[]);

@@ -35,7 +35,7 @@ fn netboot(arch: &str, overlay: &str, driver: &str, console: &str) -> Option<Net
     let (modules, kernel) = (installer.modules.display().to_string(), installer.kernel.display().to_string());
     let arguments = [
         "--compression",
-        "zstd",
+        "gzip",
         "--overlay",
         overlay,
         "--modules",
