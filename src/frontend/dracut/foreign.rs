@@ -27,7 +27,8 @@ pub(super) fn machine(root: &Path, program: &Path) -> Option<&'static str> {
 
 fn head(root: &Path, program: &Path) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    open(root, program, OFlags::RDONLY).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    // A FIFO is not waited for.
+    open(root, program, OFlags::RDONLY | OFlags::NONBLOCK).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
     Some(head)
 }
 
@@ -39,7 +40,7 @@ pub(super) fn is_file(root: &Path, path: &Path) -> bool {
 /// Opens a regular file of another root as the programs in it would: no symlink leads out of it.
 fn open(root: &Path, path: &Path, flags: OFlags) -> io::Result<File> {
     let directory = File::open(root)?;
-    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = flags | OFlags::CLOEXEC;
     match rustix::fs::openat2(directory, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         // Linux before 5.6, or a container whose filter does not know the call: absolute symlinks are followed wrongly.
         Err(Errno::NOSYS | Errno::PERM) => open_regular(&root.join(path.strip_prefix("/").unwrap_or(path))),
@@ -114,5 +115,7 @@ mod tests {
         assert_eq!(machine("/bin/sh"), Some("aarch64"));
         assert_eq!(machine("/usr/bin/lost"), None);
         assert_eq!(machine("/usr/bin/nothing"), None);
+        assert!(is_file(root.path(), Path::new("/bin/sh")));
+        assert!(!is_file(root.path(), Path::new("/bin")) && !is_file(root.path(), Path::new("/bin/nothing")));
     }
 }
