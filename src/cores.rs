@@ -1,6 +1,7 @@
 //! Sharing the processor's cores between threads.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -51,11 +52,74 @@ impl Drop for Core<'_> {
     }
 }
 
+/// More threads than this share out no more work: each has buffers of its own.
+const MAX_SHARING: usize = 8;
+
+/// Does the pieces of work from 0 up to `count` on every core. Each thread makes itself a `state`, which its pieces use.
+///
+/// # Errors
+/// That of the first piece, by number, that failed. Pieces that nobody has begun by then are left out.
+pub(crate) fn share<S, E: Send>(
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
+    let run = || {
+        let mut state = state();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                break;
+            }
+            if let Err(error) = work(&mut state, number) {
+                next.store(count, Ordering::Relaxed);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                    *failed = Some((number, error));
+                }
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_SHARING).min(count);
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Fewer threads do the same work.
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
+
+    #[test]
+    fn every_piece_is_done_once_and_the_first_failure_is_told() {
+        let done: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        let count = |fails: fn(usize) -> bool| {
+            share(
+                100,
+                || (),
+                |(), number| {
+                    done[number].fetch_add(1, Ordering::SeqCst);
+                    if fails(number) { Err(number) } else { Ok(()) }
+                },
+            )
+        };
+        assert_eq!(count(|_| false), Ok(()));
+        assert!(done.iter().all(|times| times.load(Ordering::SeqCst) == 1));
+        assert_eq!(count(|number| number >= 40), Err(40));
+        assert_eq!(share(0, || (), |(), _| Err(())), Ok(()));
+    }
 
     #[test]
     fn no_more_threads_compute_than_there_are_cores() {

@@ -29,6 +29,12 @@ pub trait ReadAt: Send + Sync {
     fn stored_bytes(&self, _offset: u64, len: u64) -> f64 {
         len as f64
     }
+
+    /// A number that is the same for bytes that are unpacked together, and grows in the order in which they are stored:
+    /// whoever reads in this order unpacks nothing twice.
+    fn unpacked_with(&self, offset: u64) -> u64 {
+        offset
+    }
 }
 
 /// An unlinked temporary file in `TMPDIR` that grows at its end.

@@ -9,6 +9,7 @@ use super::{Aspect, FileType, Links, Pair, ReadOrder, bytes, changes, trees};
 use crate::btrfs;
 use crate::bytes::{ReadAt, Slice};
 use crate::contract::paths::ROOTFS;
+use crate::cores::share;
 use crate::error::Error;
 use crate::extract::Selection;
 use crate::image::expand::{self, Expanded};
@@ -16,7 +17,7 @@ use crate::image::split::{self, Addition};
 use crate::image::{self, FileSystem, Format, Opened, runtime_file};
 use crate::initrd::{self, Initrd, Limits, Segment};
 use crate::squashfs;
-use crate::tree::{Entry, Node, Tree, content, display};
+use crate::tree::{Content, Entry, Node, Tree, content, display};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
@@ -365,31 +366,55 @@ fn read_all(layers: &[FileSystem]) -> Result<Vec<Note>, Error> {
     Ok(notes)
 }
 
-/// Reads every stored block of the files of a squashfs, except for the file that was `just_read`; says how many files
-/// there are.
+/// A part of a file that is read at a time.
+struct Piece<'a> {
+    /// See [`ReadAt::unpacked_with`].
+    block: u64,
+    /// The file, by its number among those of the tree.
+    file: usize,
+    content: &'a Content,
+    offset: u64,
+    len: usize,
+}
+
+/// Reads every stored block of the files of a squashfs on every core, except for the file that was `just_read`; says how
+/// many files there are.
 fn read_files(tree: &Tree, name: &Path, just_read: Option<&str>) -> Result<u64, Error> {
-    let mut buffer = vec![0; CHUNK];
-    let mut files = 0;
+    let (mut paths, mut pieces) = (Vec::new(), Vec::new());
     for entry in tree.walk() {
         let Node::Regular(content) = &tree.inode(entry.id).node else { continue };
-        files += 1;
-        if just_read.is_some_and(|path| path.as_bytes() == entry.path) {
+        let file = paths.len();
+        paths.push(entry.path);
+        if just_read.is_some_and(|path| path.as_bytes() == paths[file]) {
             continue;
         }
-        let mut at = 0;
+        let mut offset = 0;
         // Holes are not stored.
-        while let Some(next) = content.stored(at).filter(|&next| next < content.size) {
-            at = next;
-            let len = (content.size - at).min(CHUNK as u64) as usize;
-            tree.read_at(content, &mut buffer[..len], at).map_err(|e| {
-                Error::input(format!("/{} cannot be read from byte {at}", display(&entry.path)))
-                    .caused_by(e)
-                    .file(name)
-            })?;
-            at += len as u64;
+        while let Some(next) = content.stored(offset).filter(|&next| next < content.size) {
+            offset = next;
+            let len = (content.size - offset).min(CHUNK as u64) as usize;
+            pieces.push(Piece { block: content.unpacked_with(tree, offset), file, content, offset, len });
+            offset += len as u64;
         }
     }
-    Ok(files)
+    pieces.sort_unstable_by_key(|piece| (piece.block, piece.file, piece.offset));
+    // Whoever takes a piece takes all that are unpacked with it.
+    let blocks: Vec<&[Piece<'_>]> = pieces.chunk_by(|a, b| a.block == b.block).collect();
+    share(
+        blocks.len(),
+        || vec![0; CHUNK],
+        |buffer, number| {
+            blocks[number].iter().try_for_each(|piece| {
+                tree.read_at(piece.content, &mut buffer[..piece.len], piece.offset).map_err(|e| {
+                    let path = display(&paths[piece.file]);
+                    Error::input(format!("/{path} cannot be read from byte {}", piece.offset))
+                        .caused_by(e)
+                        .file(name)
+                })
+            })
+        },
+    )?;
+    Ok(paths.len() as u64)
 }
 
 /// The file at `path` of a squashfs, through a reader of its own.

@@ -1,10 +1,10 @@
 //! One pass over all data: which contents are equal, where they are zeros, the checksums of their sectors.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use super::links::{self, Links};
+use crate::cores::share;
 use crate::error::Error;
 use crate::tree::content::{ContentHasher, WINDOW};
 use crate::tree::{Content, Tree};
@@ -178,47 +178,18 @@ pub(crate) fn all(
     files: &[&Content],
     settings: Settings,
 ) -> Result<Vec<Scanned>, (usize, Error)> {
-    let next = AtomicUsize::new(0);
     let done: Vec<OnceLock<Scanned>> = files.iter().map(|_| OnceLock::new()).collect();
-    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    let work = || {
-        let mut buffer = Vec::new();
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&content) = files.get(i) else { break };
-            let result = if check(content) {
-                scan(tree, content, settings, &mut buffer)
-                    .map_err(|e| Error::input("the content cannot be read").caused_by(e))
-            } else {
-                Err(Error::input("the extents are not in order or reach beyond the size"))
-            };
-            match result {
-                // Each number is given out once.
-                Ok(scanned) => drop(done[i].set(scanned)),
-                Err(error) => {
-                    next.store(files.len(), Ordering::Relaxed);
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if failed.as_ref().is_none_or(|(first, _)| i < *first) {
-                        *failed = Some((i, error));
-                    }
-                }
-            }
+    share(files.len(), Vec::new, |buffer, i| {
+        if !check(files[i]) {
+            return Err((i, Error::input("the extents are not in order or reach beyond the size")));
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            // Fewer threads do the same work.
-            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                break;
-            }
-        }
-        work();
-    });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(failed) => Err(failed),
-        None => Ok(done.into_iter().filter_map(OnceLock::into_inner).collect()),
-    }
+        let scanned = scan(tree, files[i], settings, buffer)
+            .map_err(|e| (i, Error::input("the content cannot be read").caused_by(e)))?;
+        // Each number is given out once.
+        drop(done[i].set(scanned));
+        Ok(())
+    })?;
+    Ok(done.into_iter().filter_map(OnceLock::into_inner).collect())
 }
 
 #[cfg(test)]

@@ -67,6 +67,13 @@ impl Content {
         let next = self.extents.partition_point(|e| e.file_offset + e.len <= from);
         self.extents.get(next).map(|e| e.file_offset.max(from))
     }
+
+    /// [`ReadAt::unpacked_with`] of the byte at `at`, which is stored.
+    pub(crate) fn unpacked_with(&self, tree: &Tree, at: u64) -> u64 {
+        let next = self.extents.partition_point(|e| e.file_offset + e.len <= at);
+        let extent = self.extents.get(next).filter(|e| e.file_offset <= at);
+        extent.map_or(0, |e| tree.data.unpacked_with(e.data_offset + (at - e.file_offset)))
+    }
 }
 
 /// What an inode is.

@@ -1,14 +1,17 @@
 //! Every checksum of an image, also of what no file leads to.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::data::{Csums, Data};
 use super::disk::{SUPER_MIRRORS, SUPER_SIZE, id, kind};
 use super::files::root_item;
 use super::volume::Volume;
 use crate::bytes::ReadAt;
+use crate::cores::share;
 use crate::error::Error;
 
 /// Bytes read at a time: the largest block of a squashfs.
@@ -45,7 +48,7 @@ pub fn scrub(source: Arc<dyn ReadAt>, name: &Path) -> Result<Scrubbed, Error> {
         base: volume.map.end(),
         unpacked: None,
     };
-    let data = data_in_order(&volume, &*source, &data, runs)?;
+    let data = data_in_order(&volume, &*source, &data, &runs)?;
     Ok(Scrubbed { superblocks, trees, data })
 }
 
@@ -122,35 +125,42 @@ fn runs(volume: &Volume, csums: &Csums) -> Result<Vec<Run>, Error> {
     Ok(runs)
 }
 
-/// Reads all of the image, and verifies `runs`; returns how many bytes these are.
-fn data_in_order(volume: &Volume, source: &dyn ReadAt, data: &Data, runs: Vec<Run>) -> Result<u64, Error> {
-    let mut verified = 0;
-    let mut buffer = vec![0; CHUNK as usize];
-    let mut runs = runs.into_iter().peekable();
-    let mut at = 0;
-    while at < source.len() {
-        let len = CHUNK.min(source.len() - at);
-        let bytes = &mut buffer[..len as usize];
-        source
-            .read_exact_at(bytes, at)
-            .map_err(|e| volume.damaged(at, "the image cannot be read").caused_by(e))?;
-        while let Some(run) = runs.next_if(|run| run.physical < at + len) {
-            let start = (run.physical - at) as usize;
-            let Some(bytes) = bytes.get(start..start + run.len as usize) else {
-                return Err(behind_the_end(volume, run.physical));
-            };
-            data.verify(bytes, run.address, run.physical)
-                .map_err(|e| volume.damaged(run.physical, e.to_string()))?;
-            verified += run.len;
-        }
-        at += len;
-    }
-    if runs.peek().is_some() {
-        return Err(behind_the_end(volume, source.len()));
-    }
-    Ok(verified)
+/// Why a part of the image is damaged.
+enum Damage {
+    Unreadable(u64, io::Error),
+    Wrong(u64, io::Error),
+    BehindTheEnd(u64),
 }
 
-fn behind_the_end(volume: &Volume, at: u64) -> Error {
-    volume.damaged(at, "data with a checksum lies beyond the end of the image")
+/// Reads all of the image on every core, and verifies `runs`; returns how many bytes these are.
+fn data_in_order(volume: &Volume, source: &dyn ReadAt, data: &Data, runs: &[Run]) -> Result<u64, Error> {
+    let (verified, size) = (AtomicU64::new(0), source.len());
+    let chunk = |buffer: &mut Vec<u8>, number: usize| {
+        let at = number as u64 * CHUNK;
+        let end = size.min(at + CHUNK);
+        let bytes = &mut buffer[..(end - at) as usize];
+        source.read_exact_at(bytes, at).map_err(|e| Damage::Unreadable(at, e))?;
+        let first = runs.partition_point(|run| run.physical < at);
+        for run in runs[first..].iter().take_while(|run| run.physical < end) {
+            let start = (run.physical - at) as usize;
+            let bytes = bytes.get(start..start + run.len as usize);
+            let bytes = bytes.ok_or(Damage::BehindTheEnd(run.physical))?;
+            data.verify(bytes, run.address, run.physical).map_err(|e| Damage::Wrong(run.physical, e))?;
+            verified.fetch_add(run.len, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let chunks = usize::try_from(size.div_ceil(CHUNK)).unwrap_or(usize::MAX);
+    let read = share(chunks, || vec![0; CHUNK as usize], chunk);
+    let read = read.and_then(|()| match runs.last() {
+        Some(run) if run.physical >= size => Err(Damage::BehindTheEnd(size)),
+        _ => Ok(verified.into_inner()),
+    });
+    read.map_err(|damage| match damage {
+        Damage::Unreadable(at, e) => volume.damaged(at, "the image cannot be read").caused_by(e),
+        Damage::Wrong(at, e) => volume.damaged(at, e.to_string()),
+        Damage::BehindTheEnd(at) => {
+            volume.damaged(at, "data with a checksum lies beyond the end of the image")
+        }
+    })
 }

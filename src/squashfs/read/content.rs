@@ -77,6 +77,15 @@ impl Layout {
         Content { size: self.len, extents }
     }
 
+    /// Where the block that holds the byte at `offset` lies in the image.
+    fn block_of(&self, offset: u64, block_size: u32) -> u64 {
+        let number = (offset / u64::from(block_size)) as usize;
+        match &self.fragment {
+            Some(fragment) if number >= self.sizes.len() => fragment.start,
+            _ => self.start(number.min(self.sizes.len())),
+        }
+    }
+
     /// Where block `number` lies in the image.
     fn start(&self, number: usize) -> u64 {
         let from = number / STEP * STEP;
@@ -229,6 +238,11 @@ impl ReadAt for Data {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn unpacked_with(&self, offset: u64) -> u64 {
+        let number = self.files.partition_point(|file| file.base + file.len <= offset);
+        self.files.get(number).map_or(offset, |file| file.block_of(offset - file.base, self.block_size))
     }
 
     fn stored_bytes(&self, mut offset: u64, mut len: u64) -> f64 {
