@@ -46,8 +46,14 @@ pub(super) fn place(path: &[u8], head: &[u8], entropy: f32, size: u64, closure: 
         key.extend_from_slice(&closure.to_be_bytes());
     }
     if group == Group::Other || group == Group::Dense {
-        key.extend_from_slice(extension(name));
+        let extension = extension(name);
+        key.extend_from_slice(extension);
         key.push(0);
+        // Files of one type and name are versions of one text, such as a program's messages in many languages.
+        if !extension.is_empty() {
+            key.extend_from_slice(name);
+            key.push(0);
+        }
     }
     key.extend_from_slice(directory);
     key.extend_from_slice(name);
@@ -96,7 +102,8 @@ mod tests {
     fn files_of_one_type_lie_together() {
         let at = |path: &[u8]| place(path, b"", 4.0, 5000, 0);
         assert!(at(b"z/a.mo") < at(b"a/a.txt"));
-        assert!(at(b"a/b.mo") < at(b"b/a.mo"));
+        assert!(at(b"de/a.mo") < at(b"fr/a.mo") && at(b"fr/a.mo") < at(b"de/b.mo"));
+        assert!(at(b"a/z") < at(b"b/a"));
         assert_eq!(extension(b".profile"), b"");
         assert_eq!(extension(b"x.tar"), b"tar");
     }

@@ -12,8 +12,9 @@ use crate::bytes::Hint;
 use crate::elf::Arch;
 use crate::squashfs::Options;
 
-/// Fragments that are filled at once: a tail goes into the first that has room for it.
-const OPEN: usize = 4;
+/// Fragments that are filled at once: a tail goes into the first that has room for it. More of them are fuller, but mix
+/// what is less alike: 4 made 70 fragments of the tails of kernel modules, 2 make 72, which are 0.9% smaller together.
+const OPEN: usize = 2;
 
 /// What a block is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
