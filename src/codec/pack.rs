@@ -12,8 +12,11 @@ use crate::error::Error;
 /// memory too: 64 MiB raise the minimum RAM of a real image by 32 MiB; 1 MiB costs a few per cent in size. For the built-in
 /// boot initramfs, 1.7 MB of input, 128 KiB instead of 1 MiB cost 7 KB.
 const fn dictionary(input: usize) -> u32 {
-    if input <= 4 << 20 { 128 << 10 } else { 1 << 20 }
+    if input <= SMALL { 128 << 10 } else { 1 << 20 }
 }
+
+/// The built-in boot initramfs is smaller, one that dracut made is not.
+const SMALL: usize = 4 << 20;
 
 /// Packs `input` as one stream: xz with CRC32, the only check of the kernel's lib/xz.
 ///
@@ -24,18 +27,25 @@ pub fn compress(input: &[u8], encoding: Encoding) -> Result<Vec<u8>, Error> {
         .map_err(|e| Error::input(format!("a segment cannot be compressed with {encoding}")).caused_by(e))
 }
 
-/// Packs a boot initramfs like [`compress`], but as small as its encoding can: it is little, and every byte of it is in
-/// memory twice while Linux unpacks it. `arch` is the machine whose branch filter the kernel's xz has, if it has one.
+/// Packs a boot initramfs like [`compress`], but as small as its encoding can if it is little or that is worth the time
+/// (`thorough`): every byte of it is in memory twice while Linux unpacks it. `arch` is the machine whose branch filter the
+/// kernel's xz has, if it has one.
 ///
 /// # Errors
 /// When the compressor fails (no memory).
-pub fn compress_boot(input: &[u8], encoding: Encoding, arch: Option<Arch>) -> Result<Vec<u8>, Error> {
+pub fn compress_boot(
+    input: &[u8],
+    encoding: Encoding,
+    arch: Option<Arch>,
+    thorough: bool,
+) -> Result<Vec<u8>, Error> {
     if encoding != Encoding::Xz {
         return compress(input, encoding);
     }
+    let thorough = thorough || input.len() <= SMALL;
     let xz = || {
         let mut filters = Filters::new();
-        branch_filter(&mut filters, arch).lzma2(&xz_options(dictionary(input.len()), true)?);
+        branch_filter(&mut filters, arch).lzma2(&xz_options(dictionary(input.len()), thorough)?);
         stream(input, Stream::new_stream_encoder(&filters, Check::Crc32)?)
     };
     xz().map_err(|e| Error::input("the boot initramfs cannot be compressed with xz").caused_by(e))

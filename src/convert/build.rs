@@ -42,6 +42,8 @@ pub(super) struct Built {
     pub(super) notes: Vec<String>,
     /// Sizes of the squashfs.
     pub(super) written: squashfs::Written,
+    /// Bytes of the built-in boot initramfs, unpacked and compressed, where it could be used instead of dracut's.
+    pub(super) built_in: Option<(u64, u64)>,
 }
 
 /// A file that is in memory.
@@ -181,7 +183,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
         };
         (front_end, written)
     });
-    let (front_end, packed) = front_end??;
+    let (front_end, packed, built_in) = front_end??;
     let written = written?;
     if let Some(largest) = largest.filter(|largest| written.size > largest.bytes) {
         return Err(largest.exceeded_by(written.size).into());
@@ -195,7 +197,7 @@ pub(super) fn build(request: &Request, prepared: &Prepared, watch: Watch) -> any
             bytes as f64 / 1e6
         ));
     }
-    Ok(Built { front_end, packed, squashfs: out, facts, notes, written })
+    Ok(Built { front_end, packed, squashfs: out, facts, notes, written, built_in })
 }
 
 /// The branch filters that every kernel's xz has.
@@ -280,7 +282,10 @@ fn fits(runtime: &Runtime<'_>, block_size: u32, largest: &Largest) -> Result<(),
     if estimate / 1.5 > largest.bytes as f64 { Err(largest.exceeded_by(estimate as u64)) } else { Ok(()) }
 }
 
-fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(FrontEnd, Vec<u8>), Error> {
+/// The boot initramfs, packed too, and [`Built::built_in`].
+type Made = (FrontEnd, Vec<u8>, Option<(u64, u64)>);
+
+fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<Made, Error> {
     let _core = cores.acquire();
     let plan = prepared.plan(request);
     let front_end = match &prepared.maker {
@@ -300,13 +305,27 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<(F
                 maker: ready.path.display().to_string(),
                 notes: vec!["taken as it is, byte for byte".into()],
             };
-            return Ok((front_end, ready.bytes.clone()));
+            return Ok((front_end, ready.bytes.clone(), None));
         }
     };
     let arch = elf::machine(guest::program(&prepared.architecture)?);
     let arch = arch.filter(|&arch| filters(prepared).contains(arch));
-    let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch)?;
-    Ok((front_end, packed))
+    let packed = codec::compress_boot(&front_end.cpio, prepared.encoding, arch, request.thorough())?;
+    Ok((front_end, packed, built_in_instead(request, prepared)?))
+}
+
+/// The sizes of the built-in boot initramfs, for the note on `--optimize ram`, if it could be used instead of dracut's.
+fn built_in_instead(request: &Request, prepared: &Prepared) -> Result<Option<(u64, u64)>, Error> {
+    let possible = matches!(prepared.maker, Maker::Dracut(_))
+        && request.optimize.is_none()
+        && built_in::check_runtime(&request.runtime).is_ok()
+        && built_in::check(&prepared.architecture).is_ok();
+    if !possible {
+        return Ok(None);
+    }
+    let cpio = built_in::build(&prepared.plan(request))?.cpio;
+    let packed = codec::compress_boot(&cpio, prepared.encoding, None, false)?;
+    Ok(Some((cpio.len() as u64, packed.len() as u64)))
 }
 
 #[cfg(test)]

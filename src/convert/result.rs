@@ -10,7 +10,7 @@ use super::layout;
 use super::maker::Maker;
 use super::preflight::Prepared;
 use super::request::Request;
-use crate::codec::{self, Encoding};
+use crate::codec::Encoding;
 use crate::compare;
 use crate::container::Input;
 use crate::error::Error;
@@ -205,7 +205,7 @@ pub(super) fn done(
         facts,
         system,
     };
-    let less = less_memory(request, &prepared, &built, &new.facts)?;
+    let less = less_memory(request, &prepared, &built, &new.facts);
     let built_notes = built.notes;
     let next_steps =
         prepared.wrapper.as_ref().map_or_else(Vec::new, |wrapper| wrapper.next_steps(&request.new));
@@ -250,36 +250,23 @@ fn front_end(request: &Request, prepared: &Prepared, built: &Built) -> FrontEndP
 }
 
 /// The note on `--optimize ram`, unless the user said what the image is to be best at or chose all that it decides on.
-fn less_memory(
-    request: &Request,
-    prepared: &Prepared,
-    built: &Built,
-    facts: &Facts,
-) -> Result<Option<Note>, Error> {
+fn less_memory(request: &Request, prepared: &Prepared, built: &Built, facts: &Facts) -> Option<Note> {
     let reached = frontend::built_in::check_runtime(&request.runtime).is_ok();
-    if request.optimize.is_some() || !reached {
-        return Ok(None);
+    let free = request.optimize.is_none() && reached && request.format.is_none();
+    if free && matches!(prepared.maker, Maker::BuiltIn) {
+        return Some(Note::LessMemory { built_in: None });
     }
-    match &prepared.maker {
-        Maker::BuiltIn if request.format.is_none() => Ok(Some(Note::LessMemory { built_in: None })),
-        Maker::Dracut(_) if frontend::built_in::check(&prepared.architecture).is_ok() => {
-            let cpio = frontend::built_in::build(&prepared.plan(request))?.cpio;
-            let packed = codec::compress_boot(&cpio, prepared.encoding, None)?;
-            let changed =
-                |all: u64, old: &[u8], new: &[u8]| (all + new.len() as u64).saturating_sub(old.len() as u64);
-            // Only the built-in one has a place apart from rootfs for what it fetches.
-            let apart = facts.fetched > 0;
-            let other = Facts {
-                apart,
-                unpacked: changed(facts.unpacked, &built.front_end.cpio, &cpio),
-                file: changed(facts.file, &built.packed, &packed),
-                ..*facts
-            };
-            let (now, then) = (facts.minimum(&prepared.machine), other.minimum(&prepared.machine));
-            Ok((then < now).then_some(Note::LessMemory { built_in: Some(then) }))
-        }
-        Maker::BuiltIn | Maker::Dracut(_) | Maker::File(_) | Maker::Kept(_) => Ok(None),
-    }
+    let (unpacked, packed) = built.built_in?;
+    let changed = |all: u64, old: &[u8], new: u64| (all + new).saturating_sub(old.len() as u64);
+    let other = Facts {
+        // Only the built-in one has a place apart from rootfs for what it fetches.
+        apart: facts.fetched > 0,
+        unpacked: changed(facts.unpacked, &built.front_end.cpio, unpacked),
+        file: changed(facts.file, &built.packed, packed),
+        ..*facts
+    };
+    let (now, then) = (facts.minimum(&prepared.machine), other.minimum(&prepared.machine));
+    (then < now).then_some(Note::LessMemory { built_in: Some(then) })
 }
 
 /// The user's limits are for the old image.
