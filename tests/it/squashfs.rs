@@ -95,6 +95,12 @@ struct Mounted {
     directory: PathBuf,
 }
 
+/// A new file for each image that is mounted: mount takes a loop device that another process keeps a moment longer, with
+/// what it has cached of the image that was in the same file before.
+fn mountable(dir: &Path, what: &str) -> PathBuf {
+    dir.join(what.replace(' ', "-")).with_extension("img")
+}
+
 impl Mounted {
     fn new(image: &Path, directory: PathBuf) -> Self {
         std::fs::create_dir(&directory).unwrap();
@@ -116,13 +122,13 @@ fn every_compression_and_block_size_is_read_by_unsquashfs_the_kernel_and_us() {
     }
     let kernel = root();
     let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("image");
     let bytes = content(14_345_678);
     let machine = [Region { offset: 0, len: 14_345_678, hint: Hint::MachineCode(Arch::X86) }];
     for compression in Compression::ALL {
         for block_size in [4 << 10, 128 << 10, 1 << 20] {
             let options = options(compression, block_size);
             let what = format!("{compression} {block_size}");
+            let image = mountable(dir.path(), &what);
             let regions = if compression == Compression::Xz { &machine[..] } else { &[] };
             let written = write_to(&image, &bytes, regions, &options);
             assert_eq!(written.size, image.metadata().unwrap().len(), "{what}");
@@ -533,8 +539,7 @@ fn a_tree_is_written_as_mksquashfs_would() {
     }
     let kernel = root();
     let dir = tempfile::tempdir().unwrap();
-    let (source, theirs, ours) =
-        (dir.path().join("source"), dir.path().join("theirs"), dir.path().join("ours"));
+    let (source, theirs) = (dir.path().join("source"), dir.path().join("theirs"));
     std::fs::create_dir(&source).unwrap();
     make_tree(&source, kernel);
     run(Command::new("mksquashfs").args([&source, &theirs]).args(["-quiet", "-no-progress", "-no-xattrs"]));
@@ -559,6 +564,7 @@ fn a_tree_is_written_as_mksquashfs_would() {
         for block_size in [4 << 10, 1 << 20] {
             let what = format!("tree {compression} {block_size}");
             let options = options(compression, block_size);
+            let ours = mountable(dir.path(), &what);
             let out = File::create(&ours).unwrap();
             let image = squashfs::Image::of_tree(&tree).unwrap();
             image.write(&options, &Cores::new(2), out, &|_| {}).unwrap();
