@@ -13,7 +13,7 @@ use crate::elf::Arch;
 use crate::squashfs::Options;
 
 /// Fragments that are filled at once: a tail goes into the first that has room for it. More of them are fuller, but mix
-/// what is less alike: 4 made 70 fragments of the tails of kernel modules, 2 make 72, which are 0.9% smaller together.
+/// what is less alike: with 2 instead of 4 the tails of a real image's kernel modules are 0.17% smaller.
 const OPEN: usize = 2;
 
 /// What a block is for.
