@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::Context;
 
-use super::maker::Maker;
+use super::maker::{Maker, reaches};
 use super::preflight::Prepared;
 use super::request::{Layout, Request, Stage, Watch};
 use super::result::RuntimeFacts;
@@ -318,8 +318,7 @@ fn front_end(request: &Request, prepared: &Prepared, cores: &Cores) -> Result<Ma
 fn built_in_instead(request: &Request, prepared: &Prepared) -> Result<Option<(u64, u64)>, Error> {
     let possible = matches!(prepared.maker, Maker::Dracut(_))
         && request.optimize.is_none()
-        && built_in::check_runtime(&request.runtime).is_ok()
-        && built_in::check(&prepared.architecture).is_ok();
+        && reaches(request, &prepared.architecture);
     if !possible {
         return Ok(None);
     }

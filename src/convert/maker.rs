@@ -112,7 +112,7 @@ fn choose_builder(request: &Request, machine: &str) -> Result<(Maker, Choice), E
 }
 
 /// Whether the built-in boot initramfs is there for this machine and reaches the runtime.
-fn reaches(request: &Request, machine: &str) -> bool {
+pub(super) fn reaches(request: &Request, machine: &str) -> bool {
     built_in::check(machine).and_then(|()| built_in::check_runtime(&request.runtime)).is_ok()
 }
 

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::frontend::{FEW_DIRECTORIES, MAX_DIRECTORIES, Plan};
 use crate::image::classify::{Classification, InsideKind, SelfCopy, Sign, Verdict};
 use crate::image::split::{self, Split};
-use crate::image::{self, Opened, expand, in_place, parts};
+use crate::image::{self, Opened, expand, in_place, parts, script_interpreter};
 use crate::initrd::Initrd;
 use crate::kernel::{self, Kernel, KernelModules, Wanted};
 use crate::output;
@@ -218,9 +218,8 @@ fn check_interpreter(image: &Initrd, init: &str) -> Result<(), Error> {
 /// The interpreter that the first line of a script or the header of a program names.
 fn interpreter(image: &Initrd, init: &str) -> Option<Vec<u8>> {
     let bytes = image.tree.read(image.tree.resolve(init)?, 64 << 20).ok()??;
-    if let Some(line) = bytes.strip_prefix(b"#!") {
-        let line = line.split(|&b| b == b'\n').next()?.trim_ascii();
-        return Some(line.split(|b| b.is_ascii_whitespace()).next()?.to_vec());
+    if let Some(interpreter) = script_interpreter(&bytes) {
+        return Some(interpreter.to_vec());
     }
     goblin::elf::Elf::parse(&bytes).ok()?.interpreter.map(|path| path.as_bytes().to_vec())
 }

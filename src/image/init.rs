@@ -72,8 +72,18 @@ pub enum Obstacle {
 
 /// Interpreters of interpreters are followed so far, as the kernel does.
 const MAX_INTERPRETERS: usize = 5;
-/// The first line of a script is read so far (BINPRM_BUF_SIZE).
-const MAX_LINE: usize = 256;
+
+/// The first line of a script is read so far (`BINPRM_BUF_SIZE` of Linux).
+pub(crate) const MAX_LINE: usize = 256;
+
+/// The interpreter that the first line of a script names, as the kernel reads it (fs/binfmt_script.c): empty if it names none.
+/// `None` if `program` is not a script.
+pub(crate) fn script_interpreter(program: &[u8]) -> Option<&[u8]> {
+    let line = program.strip_prefix(b"#!")?;
+    let line = line[..line.len().min(MAX_LINE)].split(|b| *b == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|b| matches!(b, b' ' | b'\t'));
+    Some(words.find(|word| !word.is_empty()).unwrap_or_default())
+}
 
 /// What the kernel needs to start a program.
 #[derive(Clone)]
@@ -89,10 +99,8 @@ pub(super) enum Needs {
 impl Needs {
     /// Those of a program with this content.
     fn of(bytes: &[u8]) -> Self {
-        if let Some(line) = bytes.strip_prefix(b"#!") {
-            let line = line[..line.len().min(MAX_LINE)].split(|b| *b == b'\n').next().unwrap_or_default();
-            let mut words = line.split(|b| matches!(b, b' ' | b'\t'));
-            Self::Interpreter(words.find(|word| !word.is_empty()).unwrap_or_default().to_vec())
+        if let Some(interpreter) = script_interpreter(bytes) {
+            Self::Interpreter(interpreter.to_vec())
         } else if bytes.starts_with(b"\x7fELF") {
             let interpreter = goblin::elf::Elf::parse(bytes).ok().and_then(|elf| elf.interpreter);
             interpreter.map_or(Self::Nothing, |path| Self::Interpreter(path.as_bytes().to_vec()))

@@ -20,5 +20,6 @@ mod parts;
 pub mod split;
 
 pub use companions::{entries_file, runtime_file};
+pub(crate) use init::{MAX_LINE, script_interpreter};
 pub use open::*;
 pub use parts::{Part, PartKind, holder, parts};

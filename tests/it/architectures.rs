@@ -72,9 +72,7 @@ fn qemu(machine: &str) -> &'static str {
 pub fn built_for(machine: &str) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("initrd");
-    let mut init = elf(machine);
-    init.resize(4096, 0);
-    std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+    monolith(&image, machine);
     let output = btrsquash()
         .args([
             "convert",
@@ -123,6 +121,13 @@ fn elf(machine: &str) -> Vec<u8> {
     put(16, 2);
     put(18, number);
     header
+}
+
+/// Writes an image with nothing but an init for a machine.
+fn monolith(image: &Path, machine: &str) {
+    let mut init = elf(machine);
+    init.resize(4096, 0);
+    std::fs::write(image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
 }
 
 /// A directory with the lists of a kernel that has everything built in, so that only the init tells the machine.
@@ -260,9 +265,7 @@ fn every_machine_gets_a_static_init() {
         }
         let dir = tempfile::tempdir().unwrap();
         let (image, new) = (dir.path().join("initrd"), dir.path().join("new"));
-        let mut init = elf(machine);
-        init.resize(4096, 0);
-        std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+        monolith(&image, machine);
         let modules = built_in_kernel(dir.path()).display().to_string();
         // Without --front-end: where the host's dracut packs programs for another machine, it is not used.
         let arguments = ["--assume-monolith", "--overlay", "overlayfs", "--modules", &modules];
@@ -347,9 +350,7 @@ fn a_root_whose_programs_do_not_run_here_is_named_with_what_to_install() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("initrd");
     // QEMU has no Itanium: whatever else binfmt_misc knows here, not this one.
-    let mut init = elf("ia64");
-    init.resize(4096, 0);
-    std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+    monolith(&image, "ia64");
     let modules = built_in_kernel(dir.path());
     let refused = |machine: &str, words: &[&str]| {
         let output = btrsquash()
@@ -407,9 +408,7 @@ fn the_kernel_decides_and_not_the_init() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("initrd");
     let new = dir.path().join("new");
-    let mut init = elf("i686");
-    init.resize(4096, 0);
-    std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+    monolith(&image, "i686");
     let package = package.display().to_string();
     convert(&image, &new, &["--assume-monolith", "--front-end", "built-in", "--modules", &package]);
     // Class and machine in the header of the boot initramfs's init: ELFCLASS64, EM_X86_64.
@@ -419,9 +418,7 @@ fn the_kernel_decides_and_not_the_init() {
     boots_with_a_32_bit_userland(dir.path(), &package);
 
     // The other way round no kernel does it.
-    let mut init = elf("aarch64");
-    init.resize(4096, 0);
-    std::fs::write(&image, archive(&[file("init", init).mode(0o100_755), trailer()])).unwrap();
+    monolith(&image, "aarch64");
     let output = btrsquash()
         .args(["convert", "--assume-monolith", "--modules", &package])
         .arg(&image)

@@ -12,23 +12,24 @@ use rustix::io::Errno;
 use crate::bytes::open_regular;
 use crate::elf;
 use crate::error::Error;
-
-/// So many bytes of a program are looked at: its ELF header, or the `#!` line of a script (`BINPRM_BUF_SIZE` of Linux).
-const HEAD: u64 = 256;
+use crate::image::{MAX_LINE, script_interpreter};
 
 /// The machine of a program in another root, as `uname -m` names it; of a script, that of its interpreter. `None` if it
 /// cannot be told.
 pub(super) fn machine(root: &Path, program: &Path) -> Option<&'static str> {
     let head = head(root, program)?;
-    let Some(line) = head.strip_prefix(b"#!") else { return elf::machine_of(&head) };
-    let interpreter = line.trim_ascii_start().split(u8::is_ascii_whitespace).next()?;
+    let Some(interpreter) = script_interpreter(&head) else { return elf::machine_of(&head) };
     elf::machine_of(&self::head(root, Path::new(std::ffi::OsStr::from_bytes(interpreter)))?)
 }
 
 fn head(root: &Path, program: &Path) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     // A FIFO is not waited for.
-    open(root, program, OFlags::RDONLY | OFlags::NONBLOCK).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    open(root, program, OFlags::RDONLY | OFlags::NONBLOCK)
+        .ok()?
+        .take(MAX_LINE as u64)
+        .read_to_end(&mut head)
+        .ok()?;
     Some(head)
 }
 

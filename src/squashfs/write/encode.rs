@@ -92,8 +92,8 @@ fn xz(block: &[u8], settings: &Settings) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// From which sum of squares a byte, by [`is_aligned`], on blocks are aligned: 0.005 bits of what a byte is follow from its
-/// place. Of 61 blocks of a real image without machine code it names the better way for all but 7, which lose 0.2%.
+/// Chi-squared for each byte of a block above which [`is_aligned`] takes it for aligned: 0.005 bits of what a byte is then
+/// follow from its place. Of 61 blocks of a real image without machine code it names the better way for all but 7, which lose 0.2%.
 const ALIGNED: f64 = 0.007;
 
 /// Whether the bytes of `block` depend on their place in words of 4 bytes, as they do in tables and code and do not in
